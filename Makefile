@@ -1,0 +1,64 @@
+# make demo, make test: each does all set-up first. make help lists the rest.
+SHELL := /bin/bash
+BIN := .venv/bin
+EDGE := $(BIN)/edge-runtime
+SEED ?= 0
+JOBS ?= 2
+CPP := $(shell find edge_runtime/cpp cmake -type f) CMakeLists.txt
+CPP_SOURCES := $(shell find edge_runtime/cpp -name '*.cc' -o -name '*.h')
+STAMP := .venv/.edge-runtime-installed
+
+.PHONY: help setup demo test test-cpp test-python lint format sanitize reproduce-demo wheel clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+setup: $(STAMP)  ## system packages, .venv, the package with its C++ core
+
+$(STAMP): pyproject.toml scripts/setup.sh $(CPP)
+	scripts/setup.sh
+	@touch $@
+
+demo: $(STAMP)  ## corpus -> tree -> training -> bundle -> answers out of paged memory
+	$(EDGE) pretrain --recipe demo --seed $(SEED) -o runs/demo
+	$(EDGE) export runs/demo/checkpoint -o runs/demo/demo.bundle
+	$(EDGE) evaluate runs/demo/demo.bundle runs/demo/checkpoint/questions.jsonl --limit 24
+
+test: test-cpp test-python  ## all tests but the slow ones
+
+test-cpp: $(STAMP)
+	cmake -S . -B build/tests -G Ninja -DEDGE_BUILD_TESTS=ON -DEDGE_WERROR=ON >/dev/null
+	cmake --build build/tests -j $(JOBS)
+	ctest --test-dir build/tests --output-on-failure -j $(JOBS)
+
+test-python: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, mypy, clang-format, clang-tidy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
+	scripts/tidy.sh
+
+format: $(STAMP)  ## write what lint asks of the layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_SOURCES)
+
+sanitize: $(STAMP)  ## the C++ tests under the address, undefined-behaviour and thread sanitizers
+	for kind in address,undefined thread; do \
+	  cmake -S . -B build/sanitize-$${kind%%,*} -G Ninja -DEDGE_BUILD_TESTS=ON -DEDGE_WERROR=ON \
+	    -DCMAKE_BUILD_TYPE=RelWithDebInfo -DEDGE_SANITIZE=$$kind >/dev/null && \
+	  cmake --build build/sanitize-$${kind%%,*} -j $(JOBS) && \
+	  ctest --test-dir build/sanitize-$${kind%%,*} --output-on-failure -j $(JOBS) || exit 1; \
+	done
+
+reproduce-demo: $(STAMP)  ## the demo's claim over three seeds, with its controls
+	$(BIN)/python -m edge_pretrain.reproduce -o runs/reproduce --seeds 3
+
+wheel: $(STAMP)  ## dist/*.whl with the ExecuTorch engine, dist/*.tar.gz
+	$(BIN)/python -m build --no-isolation
+
+clean:  ## build products; runs/ and .venv stay
+	rm -rf build dist

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# clang-tidy over our C++, with the compile commands of the tests' build tree.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=build/tests
+cmake -S . -B "$build" -G Ninja -DEDGE_BUILD_TESTS=ON -DEDGE_WERROR=ON >/dev/null
+find edge_runtime/cpp/src -name '*.cc' -print0 |
+  xargs -0 -n 4 -P "${JOBS:-2}" .venv/bin/clang-tidy -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option
