@@ -1,0 +1,9 @@
+#include <nanobind/nanobind.h>
+
+#include "bindings.h"
+
+NB_MODULE(_core, module) {
+  module.doc() = "The C++ core of edge_runtime: formats, pager, router descent.";
+  edge::python::bind_format(module);
+  edge::python::bind_pager(module);
+}

@@ -1,0 +1,57 @@
+// The router's tree of centroids and its greedy descent (Pouransari et al. 2025, section 2.1 and appendix C).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "edge_runtime/result.h"
+
+namespace edge {
+
+struct Node {
+  std::uint32_t level = 0;
+  std::uint64_t index = 0;
+  friend bool operator==(const Node&, const Node&) = default;
+};
+
+struct Route {
+  std::vector<std::uint64_t> path;  // path[l - 1]: the chosen node of level l
+  // margins[l - 1]: squared distance of the runner-up among the siblings, less the chosen one's; infinity for an only child.
+  std::vector<float> margins;
+};
+
+// Immutable after open; safe to share between threads.
+class Tree {
+ public:
+  // Reads docs/bundle-format.md's router/tree.safetensors. kNotFound, kIo, kTruncated, kBadFormat, kUnsupported.
+  static Result<Tree> open(const std::string& path);
+
+  std::uint32_t fanout() const { return fanout_; }
+  std::uint32_t depth() const { return static_cast<std::uint32_t>(centroids_.size()); }
+  std::uint32_t dim() const { return dim_; }
+
+  // The nearest child at every level, in squared Euclidean distance, among those that are neither empty nor blocked; the lower
+  // index wins a tie. Ends at `depth` levels, or earlier where no child is left. Blocking a node blocks its subtree.
+  // kInvalidArgument where the embedding has another dimension or a value that is not finite.
+  Result<Route> descend(std::span<const float> embedding, std::span<const Node> blocked = {},
+                        std::optional<std::uint32_t> depth = std::nullopt) const;
+
+ private:
+  Tree() = default;
+  std::uint32_t fanout_ = 0;
+  std::uint32_t dim_ = 0;
+  std::vector<std::vector<float>> centroids_;  // a level each: [fanout^l, dim]
+  std::vector<std::vector<std::int32_t>> documents_;
+};
+
+// Writes the file that Tree::open reads: centroids[l - 1] is [fanout^l, dim], documents[l - 1] is [fanout^l]. The file appears whole or
+// not at all. kInvalidArgument, kIo.
+Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t dim,
+                  std::span<const std::span<const float>> centroids,
+                  std::span<const std::span<const std::int32_t>> documents);
+
+}  // namespace edge

@@ -1,0 +1,226 @@
+#include "safetensors_header.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+namespace edge {
+namespace {
+
+using Json = nlohmann::json;
+
+// Far above any real header (a level file's is one page), far below what would hurt a phone.
+constexpr std::uint64_t kLargestHeader = 16U << 20U;
+constexpr int kDeepestJson = 16;
+
+std::optional<std::uint64_t> element_bytes(const std::string& dtype) {
+  static const std::map<std::string, std::uint64_t> sizes = {
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},   {"U16", 2}, {"I16", 2}, {"F16", 2},
+      {"BF16", 2}, {"U32", 4}, {"I32", 4},  {"F32", 4}, {"U64", 8}, {"I64", 8},
+      {"F64", 8}};
+  const auto found = sizes.find(dtype);
+  return found == sizes.end() ? std::nullopt : std::optional(found->second);
+}
+
+// nlohmann keeps the last of two equal keys; a hostile header could then show different readers different tensors.
+struct DuplicateGuard {
+  std::vector<std::set<std::string>> open;
+  bool bad = false;
+
+  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
+    bad = bad || depth > kDeepestJson;
+    if (event == Json::parse_event_t::object_start) {
+      open.emplace_back();
+    } else if (event == Json::parse_event_t::object_end) {
+      open.pop_back();
+    } else if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second) {
+      bad = true;
+    }
+    return true;
+  }
+};
+
+Result<std::uint64_t> unsigned_of(const Json& json, const std::string& where) {
+  if (!json.is_number_unsigned()) {
+    return fail(ErrorCode::kBadFormat, where + " is not a non-negative integer");
+  }
+  return json.get<std::uint64_t>();
+}
+
+Result<TensorEntry> parse_entry(const Json& json, const std::string& where) {
+  if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() || !json.contains("shape") ||
+      !json["shape"].is_array() || !json.contains("data_offsets") || !json["data_offsets"].is_array() ||
+      json["data_offsets"].size() != 2) {
+    return fail(ErrorCode::kBadFormat, where + " lacks dtype, shape or data_offsets");
+  }
+  TensorEntry entry;
+  entry.dtype = json["dtype"].get<std::string>();
+  const auto size = element_bytes(entry.dtype);
+  if (!size) {
+    return fail(ErrorCode::kUnsupported, where + " has the unknown dtype " + entry.dtype);
+  }
+  std::uint64_t bytes = *size;
+  for (const Json& dimension : json["shape"]) {
+    const auto extent = unsigned_of(dimension, where + "'s shape");
+    if (!extent) {
+      return tl::make_unexpected(extent.error());
+    }
+    if (*extent != 0 && bytes > std::numeric_limits<std::uint64_t>::max() / *extent) {
+      return fail(ErrorCode::kBadFormat, where + "'s shape overflows");
+    }
+    bytes *= *extent;
+    entry.shape.push_back(*extent);
+  }
+  const auto begin = unsigned_of(json["data_offsets"][0], where + "'s data_offsets");
+  const auto end = unsigned_of(json["data_offsets"][1], where + "'s data_offsets");
+  if (!begin || !end || *begin > *end || *end - *begin != bytes) {
+    return fail(ErrorCode::kBadFormat, where + "'s data_offsets do not agree with its dtype and shape");
+  }
+  entry.begin = *begin;
+  entry.end = *end;
+  return entry;
+}
+
+Status check_tiling(const SafetensorsHeader& header, const std::string& path) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  for (const auto& [tensor, entry] : header.tensors) {
+    ranges.emplace_back(entry.begin, entry.end);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  std::uint64_t position = 0;
+  for (const auto& [begin, end] : ranges) {
+    if (begin != position) {
+      return fail(ErrorCode::kBadFormat, path + ": its tensors overlap or leave a hole at data offset " +
+                                             std::to_string(std::min(begin, position)));
+    }
+    position = end;
+  }
+  const std::uint64_t available = header.file_bytes - header.data_start;
+  if (position > available) {
+    return fail(ErrorCode::kTruncated, path + ": the header claims " + std::to_string(position) +
+                                           " bytes of data, the file has " + std::to_string(available) +
+                                           ": copy it again");
+  }
+  if (position < available) {
+    return fail(ErrorCode::kBadFormat,
+                path + ": " + std::to_string(available - position) + " bytes follow the last tensor");
+  }
+  return {};
+}
+
+Status parse_header(const std::string& text, const std::string& path, SafetensorsHeader& header) {
+  DuplicateGuard guard;
+  const Json json = Json::parse(text, std::ref(guard), /*allow_exceptions=*/false);
+  if (json.is_discarded() || guard.bad || !json.is_object()) {
+    return fail(ErrorCode::kBadFormat, path + ": its header is not a JSON object with distinct keys");
+  }
+  for (const auto& [key, value] : json.items()) {
+    if (key == "__metadata__") {
+      if (!value.is_object()) {
+        return fail(ErrorCode::kBadFormat, path + ": __metadata__ is not a map of texts");
+      }
+      for (const auto& [name, text_value] : value.items()) {
+        if (!text_value.is_string()) {
+          return fail(ErrorCode::kBadFormat, path + ": metadata '" + name + "' is not a text");
+        }
+        header.metadata.emplace(name, text_value.get<std::string>());
+      }
+      continue;
+    }
+    auto entry = parse_entry(value, path + ": tensor '" + key + "'");
+    if (!entry) {
+      return tl::make_unexpected(entry.error());
+    }
+    header.tensors.emplace(key, std::move(*entry));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status read_exactly(const std::string& path, std::uint64_t offset, std::span<std::byte> out) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
+    return fail(code, path + ": cannot be opened: " + std::strerror(errno));
+  }
+  file.seekg(static_cast<std::streamoff>(offset));
+  file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
+  if (file.bad()) {
+    return fail(ErrorCode::kIo, path + ": reading failed: " + std::strerror(errno));
+  }
+  if (static_cast<std::size_t>(file.gcount()) != out.size()) {
+    return fail(ErrorCode::kTruncated, path + ": ends before byte " + std::to_string(offset + out.size()));
+  }
+  return {};
+}
+
+Result<SafetensorsHeader> read_safetensors_header(const std::string& path) {
+  std::error_code error;
+  SafetensorsHeader header;
+  header.file_bytes = std::filesystem::file_size(path, error);
+  if (error) {
+    const ErrorCode code = error == std::errc::no_such_file_or_directory ? ErrorCode::kNotFound : ErrorCode::kIo;
+    return fail(code, path + ": " + error.message());
+  }
+  if (header.file_bytes < 8) {
+    return fail(ErrorCode::kTruncated, path + ": " + std::to_string(header.file_bytes) + " bytes are no safetensors file");
+  }
+  std::uint64_t length = 0;
+  if (auto status = read_exactly(path, 0, std::as_writable_bytes(std::span(&length, 1))); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  if (length > kLargestHeader) {
+    return fail(ErrorCode::kBadFormat, path + ": not a safetensors file (its header would be " + std::to_string(length) +
+                                           " bytes long)");
+  }
+  if (length > header.file_bytes - 8) {
+    return fail(ErrorCode::kTruncated, path + ": ends inside its header: copy it again");
+  }
+  header.data_start = 8 + length;
+  std::string text(length, '\0');
+  if (auto status = read_exactly(path, 8, std::as_writable_bytes(std::span(text))); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  if (auto status = parse_header(text, path, header); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  if (auto status = check_tiling(header, path); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  return header;
+}
+
+Result<std::string> metadata_text(const SafetensorsHeader& header, const std::string& path, const std::string& key) {
+  const auto found = header.metadata.find(key);
+  if (found == header.metadata.end()) {
+    return fail(ErrorCode::kBadFormat, path + ": metadata '" + key + "' is missing");
+  }
+  return found->second;
+}
+
+Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std::string& path, const std::string& key,
+                                      std::uint64_t low, std::uint64_t high) {
+  const auto text = metadata_text(header, path, key);
+  if (!text) {
+    return tl::make_unexpected(text.error());
+  }
+  std::uint64_t value = 0;
+  const char* const end = text->data() + text->size();
+  const auto parsed = std::from_chars(text->data(), end, value);
+  if (parsed.ec != std::errc() || parsed.ptr != end || value < low || value > high) {
+    return fail(ErrorCode::kBadFormat, path + ": metadata '" + key + "' is '" + *text + "', not a number from " +
+                                           std::to_string(low) + " to " + std::to_string(high));
+  }
+  return value;
+}
+
+}  // namespace edge

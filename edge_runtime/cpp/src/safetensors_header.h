@@ -1,0 +1,41 @@
+// The part of the safetensors format that level files and trees share: the header, parsed and bounds-checked.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "edge_runtime/result.h"
+
+namespace edge {
+
+struct TensorEntry {
+  std::string dtype;
+  std::vector<std::uint64_t> shape;
+  std::uint64_t begin = 0;  // in the data region
+  std::uint64_t end = 0;
+};
+
+struct SafetensorsHeader {
+  std::map<std::string, std::string> metadata;
+  std::map<std::string, TensorEntry> tensors;
+  std::uint64_t data_start = 0;
+  std::uint64_t file_bytes = 0;
+};
+
+// Reads the header and checks that the tensors tile the data region exactly: no hole, no overlap, no trailing byte, and that each
+// tensor's bytes agree with its dtype and shape. kNotFound, kIo, kTruncated or kBadFormat.
+Result<SafetensorsHeader> read_safetensors_header(const std::string& path);
+
+// Reads [offset, offset + out.size()) of the file. kIo or kTruncated.
+Status read_exactly(const std::string& path, std::uint64_t offset, std::span<std::byte> out);
+
+// A decimal metadata value in [low, high]; kBadFormat where it is missing or anything else.
+Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std::string& path, const std::string& key,
+                                      std::uint64_t low, std::uint64_t high);
+Result<std::string> metadata_text(const SafetensorsHeader& header, const std::string& path, const std::string& key);
+
+}  // namespace edge

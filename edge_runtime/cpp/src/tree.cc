@@ -1,0 +1,183 @@
+#include "edge_runtime/tree.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "durable.h"
+#include "safetensors_header.h"
+
+namespace edge {
+namespace {
+
+constexpr std::uint64_t kMostDepth = 8;
+constexpr std::uint64_t kMostDim = 1U << 16U;
+
+template <typename T>
+Status read_tensor(const SafetensorsHeader& header, const std::string& path, const std::string& name,
+                   const std::string& dtype, const std::vector<std::uint64_t>& shape, std::vector<T>& out) {
+  const auto found = header.tensors.find(name);
+  if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
+    return fail(ErrorCode::kBadFormat, path + ": the tensor '" + name + "' is missing or has another dtype or shape");
+  }
+  out.resize((found->second.end - found->second.begin) / sizeof(T));  // bounded by the file's size
+  return read_exactly(path, header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
+}
+
+bool is_blocked(std::span<const Node> blocked, std::uint32_t level, std::uint64_t index) {
+  return std::find(blocked.begin(), blocked.end(), Node{level, index}) != blocked.end();
+}
+
+float squared_distance(const float* a, const float* b, std::size_t n) {
+  float sum = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const float difference = a[i] - b[i];
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+bool all_finite(std::span<const float> values) {
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
+}  // namespace
+
+Result<Tree> Tree::open(const std::string& path) {
+  const auto header = read_safetensors_header(path);
+  if (!header) {
+    return tl::make_unexpected(header.error());
+  }
+  const auto format = metadata_text(*header, path, "format");
+  if (!format || *format != "edge-runtime.tree") {
+    return fail(ErrorCode::kBadFormat, path + ": not a router tree (metadata 'format' is not edge-runtime.tree)");
+  }
+  const auto version = metadata_number(*header, path, "version", 1, 1);
+  if (!version) {
+    return fail(ErrorCode::kUnsupported, version.error().message + ": update edge-runtime");
+  }
+  const auto metric = metadata_text(*header, path, "metric");
+  if (!metric || *metric != "l2") {
+    return fail(ErrorCode::kUnsupported, path + ": metadata 'metric' is not l2");
+  }
+  const auto fanout = metadata_number(*header, path, "fanout", 2, 256);
+  const auto depth = metadata_number(*header, path, "depth", 1, kMostDepth);
+  const auto dim = metadata_number(*header, path, "dim", 1, kMostDim);
+  for (const auto* number : {&fanout, &depth, &dim}) {
+    if (!*number) {
+      return tl::make_unexpected(number->error());
+    }
+  }
+  Tree tree;
+  tree.fanout_ = static_cast<std::uint32_t>(*fanout);
+  tree.dim_ = static_cast<std::uint32_t>(*dim);
+  tree.centroids_.resize(*depth);
+  tree.documents_.resize(*depth);
+  std::uint64_t nodes = 1;
+  for (std::uint64_t l = 0; l < *depth; ++l) {
+    nodes *= *fanout;  // at most 256^8 = 2^64: wraps to 0 only at the last level, which no tensor's shape then matches
+    const std::string suffix = "." + std::to_string(l + 1);
+    if (auto status = read_tensor(*header, path, "centroids" + suffix, "F32", {nodes, *dim}, tree.centroids_[l]); !status) {
+      return tl::make_unexpected(status.error());
+    }
+    if (auto status = read_tensor(*header, path, "documents" + suffix, "I32", {nodes}, tree.documents_[l]); !status) {
+      return tl::make_unexpected(status.error());
+    }
+    if (nodes == 0 || !all_finite(tree.centroids_[l])) {
+      return fail(ErrorCode::kBadFormat, path + ": centroids" + suffix + " has a value that is not finite");
+    }
+  }
+  return tree;
+}
+
+Result<Route> Tree::descend(std::span<const float> embedding, std::span<const Node> blocked,
+                            std::optional<std::uint32_t> depth_limit) const {
+  if (embedding.size() != dim_) {
+    return fail(ErrorCode::kInvalidArgument, "the embedding has " + std::to_string(embedding.size()) +
+                                                 " values, the tree needs " + std::to_string(dim_));
+  }
+  if (!all_finite(embedding)) {
+    return fail(ErrorCode::kInvalidArgument, "the embedding has a value that is not finite");
+  }
+  Route route;
+  std::uint64_t parent = 0;
+  const std::uint32_t levels = std::min(depth(), depth_limit.value_or(depth()));
+  for (std::uint32_t l = 1; l <= levels; ++l) {
+    constexpr float kNone = std::numeric_limits<float>::infinity();
+    float best = kNone;
+    float second = kNone;
+    std::uint64_t chosen = 0;
+    for (std::uint64_t node = parent * fanout_; node < (parent + 1) * fanout_; ++node) {
+      if (documents_[l - 1][node] <= 0 || is_blocked(blocked, l, node)) {
+        continue;
+      }
+      const float distance = squared_distance(embedding.data(), centroids_[l - 1].data() + node * dim_, dim_);
+      if (distance < best) {
+        second = best;
+        best = distance;
+        chosen = node;
+      } else {
+        second = std::min(second, distance);
+      }
+    }
+    if (best == kNone) {
+      break;
+    }
+    route.path.push_back(chosen);
+    route.margins.push_back(second - best);
+    parent = chosen;
+  }
+  return route;
+}
+
+Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t dim,
+                  std::span<const std::span<const float>> centroids,
+                  std::span<const std::span<const std::int32_t>> documents) {
+  using Json = nlohmann::ordered_json;
+  if (fanout < 2 || fanout > 256 || dim == 0 || dim > kMostDim || centroids.empty() || centroids.size() > kMostDepth ||
+      centroids.size() != documents.size()) {
+    return fail(ErrorCode::kInvalidArgument, path + ": fanout, dim or depth is out of range");
+  }
+  Json header;
+  header["__metadata__"] = {{"format", "edge-runtime.tree"}, {"version", "1"},
+                            {"fanout", std::to_string(fanout)}, {"depth", std::to_string(centroids.size())},
+                            {"dim", std::to_string(dim)}, {"metric", "l2"}};
+  std::uint64_t offset = 0;
+  std::uint64_t nodes = 1;
+  for (std::size_t l = 0; l < centroids.size(); ++l) {
+    nodes *= fanout;
+    if (documents[l].size() != nodes || centroids[l].size() != nodes * dim || !all_finite(centroids[l])) {
+      return fail(ErrorCode::kInvalidArgument, path + ": level " + std::to_string(l + 1) +
+                                                   " has a wrong shape or a value that is not finite");
+    }
+    const std::string suffix = "." + std::to_string(l + 1);
+    const std::uint64_t middle = offset + centroids[l].size_bytes();
+    const std::uint64_t end = middle + documents[l].size_bytes();
+    header["centroids" + suffix] = {{"dtype", "F32"}, {"shape", {nodes, dim}}, {"data_offsets", {offset, middle}}};
+    header["documents" + suffix] = {
+        {"dtype", "I32"}, {"shape", Json::array({nodes})}, {"data_offsets", {middle, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // safetensors aligns the data region to 8 bytes
+  const std::string partial = path + ".partial";
+  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
+  const std::uint64_t length = text.size();
+  file.write(reinterpret_cast<const char*>(&length), sizeof(length));
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  for (std::size_t l = 0; l < centroids.size(); ++l) {
+    file.write(reinterpret_cast<const char*>(centroids[l].data()), static_cast<std::streamsize>(centroids[l].size_bytes()));
+    file.write(reinterpret_cast<const char*>(documents[l].data()), static_cast<std::streamsize>(documents[l].size_bytes()));
+  }
+  file.close();
+  if (!file) {
+    return fail(ErrorCode::kIo, partial + ": writing failed: " + std::strerror(errno));
+  }
+  return replace_durably(partial, path);
+}
+
+}  // namespace edge
