@@ -8,15 +8,10 @@
 #include <utility>
 #include <vector>
 
+#include "edge_runtime/node.h"
 #include "edge_runtime/result.h"
 
 namespace edge {
-
-struct Node {
-  std::uint32_t level = 0;
-  std::uint64_t index = 0;
-  friend bool operator==(const Node&, const Node&) = default;
-};
 
 struct Route {
   std::vector<std::uint64_t> path;  // path[l - 1]: the chosen node of level l

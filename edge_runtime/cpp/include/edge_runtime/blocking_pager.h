@@ -1,0 +1,114 @@
+// The thread-safe shell around a Pager: one thread of its own takes completions and verifies layers, while callers
+// wait.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "edge_runtime/lease_registry.h"
+#include "edge_runtime/pager.h"
+#include "edge_runtime/result.h"
+
+namespace edge {
+
+class BlockingPager;
+
+// Blocks in memory, kept there as long as the lease lives. Made by BlockingPager::fetch; keeps its pager alive.
+// Thread-safe. It is in the lease registry from fetch to cancel, replacement or destruction.
+class Lease final : public MemorySource {
+ public:
+  Lease(std::shared_ptr<BlockingPager> pager, LeaseId id, std::uint64_t bytes_read);
+  // Ends the lease. Whoever still computes with its bytes holds a shared_ptr to it, so that they cannot go away under
+  // him.
+  ~Lease() override;
+
+  // Blocks until the layer has arrived and is verified; until all have. An error of a block, as Pager::ready gives it;
+  // kCancelled once the lease is cancelled or replaced; kInvalidArgument: no such layer.
+  Status wait(std::uint64_t layer);
+  Status wait();
+  // As wait(layer). kUnsupported where the bank is not of the kind `ffn`.
+  Status layer(std::uint32_t layer, std::vector<MemoryRows>& rows) override;
+
+  // Ends all waits, of other threads too, with kCancelled and takes the handle back. Destruction frees the blocks.
+  void cancel();
+
+  // Waits for all layers.
+  Result<std::vector<LeasedBlock>> blocks();
+
+  std::int64_t handle() const { return handle_; }
+  std::uint32_t layers() const override;
+  std::uint32_t d_model() const override;
+  std::uint64_t bytes_read() const { return bytes_read_; }  // that this fetch caused to be read
+  // From fetch to the last verified byte; nullopt until then.
+  std::optional<std::int64_t> fetch_ns() const;
+
+ private:
+  friend class BlockingPager;
+
+  std::shared_ptr<BlockingPager> pager_;
+  LeaseId id_;
+  std::uint64_t bytes_read_;
+  std::int64_t handle_ = 0;
+  // Under the pager's mutex:
+  bool cancelled_ = false;
+  std::optional<std::int64_t> fetch_ns_;  // kept when the lease is replaced
+};
+
+struct BlockingPagerStats {
+  PagerStats pager;
+  std::int64_t stall_ns = 0;  // that threads have spent waiting for layers, added up
+};
+
+// Thread-safe.
+class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
+ public:
+  // REQUIRES storages that call their waker (not simulated ones).
+  static Result<std::shared_ptr<BlockingPager>> open(std::vector<PagedLevel> levels, PagerOptions options);
+  // The levels' files, each list the base first and overlays after it, read through `lanes` lanes that they share.
+  static Result<std::shared_ptr<BlockingPager>> open(const std::vector<std::vector<std::string>>& paths,
+                                                     StorageKind kind, PagerOptions options,
+                                                     unsigned lanes = kDefaultLanes);
+  BlockingPager(const BlockingPager&) = delete;
+  BlockingPager& operator=(const BlockingPager&) = delete;
+  ~BlockingPager();
+
+  // As Pager::fetch: returns at once, the lease waits. On success `replacing` is cancelled. kBusy also where somebody
+  // but the caller holds `replacing`: its bytes may be in use.
+  Result<std::shared_ptr<Lease>> fetch(std::span<const Node> nodes, const std::shared_ptr<Lease>& replacing = nullptr);
+  std::uint64_t shrink(std::uint64_t bytes);
+  BlockingPagerStats stats() const;
+  std::vector<StorageReport> storage_reports() const;
+  std::uint64_t layers() const { return pager_->layers(); }
+  std::uint32_t d_model() const { return pager_->d_model(); }
+
+ private:
+  friend class Lease;
+
+  explicit BlockingPager(std::unique_ptr<Pager> pager);
+  void run();
+  void wake();
+  // Waits until the layer, or with nullopt every layer, is ready. REQUIRES the lock on mutex_.
+  Status wait(std::unique_lock<std::mutex>& lock, const Lease& lease, std::optional<std::uint64_t> layer);
+  void cancel(Lease& lease);  // REQUIRES the lock on mutex_
+
+  mutable std::mutex mutex_;
+  std::condition_variable progress_;  // something has arrived, failed or been cancelled
+  std::int64_t stall_ns_ = 0;
+
+  std::mutex wake_mutex_;
+  std::condition_variable wake_;
+  bool woken_ = false;
+  bool stopping_ = false;
+
+  std::unique_ptr<Pager> pager_;
+  std::thread thread_;
+};
+
+}  // namespace edge

@@ -1,0 +1,163 @@
+#include "block_loader.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace edge {
+
+namespace {
+
+bool overlap(std::uint64_t a, std::uint64_t a_length, std::uint64_t b, std::uint64_t b_length) {
+  return a < b + b_length && b < a + a_length;
+}
+
+// Whether [begin, begin + length) of a block holds a part of the layer: of its scales or of its tensors.
+bool touches(const BankLevelSpec& spec, std::uint64_t layer, std::uint64_t begin, std::uint64_t length) {
+  return overlap(begin, length, spec.scale_offset(layer), spec.layer_scale_bytes()) ||
+         overlap(begin, length, spec.layer_offset(layer), spec.layer_bytes());
+}
+
+std::string where(const Block& block) {
+  return " (level " + std::to_string(block.node.level) + ", node " + std::to_string(block.node.index) + ", row " +
+         std::to_string(block.row) + ", block at offset " + std::to_string(block.file->bank.block_offset(block.row)) +
+         ")";
+}
+
+}  // namespace
+
+BlockLoader::BlockLoader(std::vector<Storage*> storages, bool verify, std::uint64_t chunk_bytes)
+    : storages_(std::move(storages)), verify_(verify), chunk_bytes_(chunk_bytes) {}
+
+void BlockLoader::begin(std::span<Block* const> blocks) {
+  std::vector<std::pair<std::uint64_t, Read>> reads;  // with the first layer that each brings
+  for (Block* const block : blocks) {
+    const BankLevelSpec& spec = block->file->bank.spec();
+    for (std::uint64_t begin = 0; begin < block->bytes; begin += chunk_bytes_) {
+      const std::uint64_t length = std::min(chunk_bytes_, block->bytes - begin);
+      std::uint64_t first = spec.layers();
+      for (std::uint64_t layer = 0; layer < spec.layers(); ++layer) {
+        if (!touches(spec, layer, begin, length)) continue;
+        first = std::min(first, layer);
+        ++block->layers[layer].missing;
+      }
+      reads.emplace_back(first, Read{block, begin, length, std::nullopt});
+    }
+  }
+  std::stable_sort(reads.begin(), reads.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [first, read] : reads) queue_.push_back(read);
+}
+
+void BlockLoader::abandon(const Block& block) {
+  std::erase_if(queue_, [&](const Read& read) { return read.block == &block; });
+  std::erase_if(unverified_, [&](const Check& check) { return check.block == &block; });
+}
+
+void BlockLoader::submit() {
+  for (auto read = queue_.begin(); read != queue_.end();) {
+    Block& block = *read->block;
+    Storage* const storage = block.file->storage.get();
+    if (outstanding_[storage] >= storage->depth()) {
+      ++read;
+      continue;
+    }
+    ++outstanding_[storage];
+    ++block.under_way;
+    ++requests_;
+    const std::uint64_t tag = next_tag_++;
+    under_way_.emplace(tag, *read);
+    storage->submit({.offset = block.file->bank.block_offset(block.row) + read->begin,
+                     .length = read->length,
+                     .destination = block.buffer.get() + read->begin,
+                     .tag = tag,
+                     .again = read->again.has_value()});
+    read = queue_.erase(read);
+  }
+}
+
+void BlockLoader::collect(const std::function<void(Block&)>& changed) {
+  std::vector<Completion> completions;
+  for (Storage* const storage : storages_) {
+    completions.clear();
+    storage->poll(completions);
+    outstanding_[storage] -= completions.size();
+    for (Completion& completion : completions) {
+      const Read read = under_way_.extract(completion.tag).mapped();
+      Block& block = *read.block;
+      --block.under_way;
+      if (completion.status) bytes_read_ += read.length;
+      if (block.live) {
+        if (completion.status) {
+          arrived(read);
+        } else {
+          fail_block(block, std::move(completion.status.error()));
+        }
+      }
+      changed(block);
+    }
+  }
+}
+
+void BlockLoader::arrived(const Read& read) {
+  if (read.again) return count_down(*read.block, *read.again);
+  const BankLevelSpec& spec = read.block->file->bank.spec();
+  for (std::uint64_t layer = 0; layer < spec.layers(); ++layer) {
+    if (touches(spec, layer, read.begin, read.length)) count_down(*read.block, layer);
+  }
+}
+
+void BlockLoader::count_down(Block& block, std::uint64_t layer) {
+  if (--block.layers[layer].missing > 0) return;
+  if (verify_) {
+    unverified_.push_back({&block, layer});
+  } else {
+    block.layers[layer].ready = true;
+    ++block.layers_ready;
+  }
+}
+
+Block* BlockLoader::verify_one() {
+  if (unverified_.empty()) return nullptr;
+  const auto [block, layer] = unverified_.front();
+  unverified_.pop_front();
+  const BankLevel& bank = block->file->bank;
+  if (layer_checksum(bank.spec(), {block->buffer.get(), block->bytes}, layer) == bank.checksum(block->row, layer)) {
+    block->layers[layer].ready = true;
+    ++block->layers_ready;
+  } else if (!block->layers[layer].again) {
+    read_again(*block, layer);
+  } else {
+    fail_block(*block, {ErrorCode::kChecksum, bank.path() + ": layer " + std::to_string(layer) +
+                                                  " differs from its checksum after one re-read; the file is damaged: "
+                                                  "restore it"});
+  }
+  return block;
+}
+
+void BlockLoader::read_again(Block& block, std::uint64_t layer) {
+  // Exactly the layer's bytes: its neighbours may be verified and in use, and are not written again.
+  const BankLevelSpec& spec = block.file->bank.spec();
+  Block::Layer& state = block.layers[layer];
+  state.again = true;
+  ++rereads_;
+  const auto queue = [&](std::uint64_t begin, std::uint64_t length) {
+    if (length == 0) return;
+    ++state.missing;
+    queue_.push_front({&block, begin, length, layer});
+  };
+  queue(spec.layer_offset(layer), spec.layer_bytes());
+  queue(spec.scale_offset(layer), spec.layer_scale_bytes());
+}
+
+void BlockLoader::fail_block(Block& block, Error error) {
+  error.message += where(block);
+  block.error = std::move(error);
+  block.live = false;
+  abandon(block);
+}
+
+void BlockLoader::drain() {
+  for (Storage* const storage : storages_) storage->drain();
+}
+
+}  // namespace edge
