@@ -61,11 +61,8 @@ struct PyLease {
   }
 
   void wait(std::optional<std::uint64_t> layer) const {
-    unwrap(blocking([&, source = open()]() mutable {
-      Status status = layer ? source->wait(*layer) : source->wait();
-      source.reset();
-      return status;
-    }));
+    const auto source = open();
+    unwrap(blocking([&] { return layer ? source->wait(*layer) : source->wait(); }));
   }
 
   std::optional<std::int64_t> elapsed_ns() const { return lease == nullptr ? fetch_ns : lease->fetch_ns(); }
@@ -74,7 +71,7 @@ struct PyLease {
     if (lease == nullptr) return;
     fetch_ns = lease->fetch_ns();
     lease->cancel();
-    blocking([gone = std::exchange(lease, nullptr)]() mutable { gone.reset(); });
+    lease.reset();
   }
 
   // The bytes of the block of (level, node), or of the level's only block.
