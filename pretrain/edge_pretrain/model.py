@@ -1,0 +1,239 @@
+"""The anchor: an OpenLM-style decoder whose FFN layers read memory rows (Pouransari et al. 2025, section 2).
+
+Pre-norm blocks, LayerNorm with a gain only, the same LayerNorm on queries and keys over the width of all
+heads (QK-norm), RoPE in the rotate-half layout, causal attention, SwiGLU. This file is the reference that
+exported programs are compared with.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AnchorConfig:
+    """Dimensions and options of an anchor; `context_length` is in tokens."""
+
+    layers: int
+    d_model: int
+    heads: int
+    head_dim: int
+    ffn_dim: int
+    vocab_size: int
+    context_length: int
+    tied_embeddings: bool = True
+    rope_theta: float = 100_000.0
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.head_dim % 2:
+            raise ValueError(f"anchor: head_dim must be even for rotary positions, got {self.head_dim}")
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters."""
+        attention = 4 * self.d_model * self.heads * self.head_dim + 2 * self.heads * self.head_dim
+        ffn = 3 * self.d_model * self.ffn_dim
+        embeddings = self.vocab_size * self.d_model * (1 if self.tied_embeddings else 2)
+        return self.layers * (attention + ffn + 2 * self.d_model) + self.d_model + embeddings
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The manifest's `anchor` object (docs/bundle-format.md)."""
+        return asdict(self) | {
+            "architecture": "openlm",
+            "parameters": self.parameters,
+            "kv_heads": self.heads,
+            "norm": "layernorm",
+            "activation": "silu",
+            "qk_norm": True,
+        }
+
+    @classmethod
+    def from_manifest(cls, anchor: dict[str, Any]) -> "AnchorConfig":
+        """The inverse of `to_manifest`. Raises ValueError for another architecture."""
+        config = cls(**{name: anchor[name] for name in cls.__dataclass_fields__})
+        for key, value in config.to_manifest().items():
+            if anchor.get(key) != value:
+                raise ValueError(f"anchor: {key} must be {value!r}, got {anchor.get(key)!r}")
+        return config
+
+
+# The paper's anchors (section 3); the vocabulary is GPT-NeoX's, padded.
+PAPER_ANCHORS = {
+    "160M": AnchorConfig(35, 512, 12, 32, 2048, 50_432, 8192),
+    "410M": AnchorConfig(24, 1024, 16, 64, 2816, 50_432, 8192, tied_embeddings=False),
+    "1.4B": AnchorConfig(24, 2048, 16, 128, 5632, 50_432, 8192, tied_embeddings=False),
+}
+
+
+@dataclass(frozen=True)
+class MemoryRows:
+    """The fetched memory of a batch.
+
+    rows: f32 [B, len(layers), 3, R, d], the rows of W1, W2 and W3 of all fetched levels side by side;
+    B may be 1 to share one memory across a batch. layers: the anchor's layers that carry them, ascending.
+    """
+
+    rows: Tensor
+    layers: tuple[int, ...]
+
+
+def memory_ffn(x: Tensor, rows: Tensor) -> Tensor:
+    """W3^T (silu(W1 x) * (W2 x)), Pouransari et al. 2025, section 2 and appendix I.
+
+    x: [B, T, d]; rows: [B or 1, 3, R, d]; returns [B, T, d].
+    """
+    if rows.shape[0] == 1 and x.shape[0] > 1:
+        w1, w2, w3 = rows[0].unbind(0)
+        return (F.silu(x @ w1.T) * (x @ w2.T)) @ w3
+    w1, w2, w3 = rows.unbind(1)
+    hidden = F.silu(x @ w1.transpose(1, 2)) * (x @ w2.transpose(1, 2))
+    return hidden @ w3
+
+
+def rotary_tables(config: AnchorConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin of the rotary angles, f32 [length, head_dim] each (rotate-half: both halves alike)."""
+    half = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device)
+    frequencies = config.rope_theta ** (-half / config.head_dim)
+    angles = torch.arange(length, dtype=torch.float32, device=device)[:, None] * frequencies
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Apply rotary positions. x: [B, H, T, head_dim]; cos, sin: [T, head_dim]."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class GainNorm(nn.Module):
+    """LayerNorm over the last dimension with a gain and no bias."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        width = config.heads * config.head_dim
+        self.heads, self.head_dim = config.heads, config.head_dim
+        self.wq = nn.Linear(config.d_model, width, bias=False)
+        self.wk = nn.Linear(config.d_model, width, bias=False)
+        self.wv = nn.Linear(config.d_model, width, bias=False)
+        self.wo = nn.Linear(width, config.d_model, bias=False)
+        self.q_norm = GainNorm(width, config.norm_eps)
+        self.k_norm = GainNorm(width, config.norm_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self.q_norm(self.wq(x)), self.k_norm(self.wk(x)), self.wv(x)
+        q, k, v = (t.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for t in (q, k, v))
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        return cast(Tensor, self.wo(y.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(config.d_model, config.ffn_dim, bias=False)
+        self.w2 = nn.Linear(config.d_model, config.ffn_dim, bias=False)
+        self.w3 = nn.Linear(config.ffn_dim, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.w3(F.silu(self.w1(x)) * self.w2(x)))
+
+
+class Block(nn.Module):
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.attention_norm = GainNorm(config.d_model, config.norm_eps)
+        self.attention = Attention(config)
+        self.ffn_norm = GainNorm(config.d_model, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, rows: Tensor | None
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, sin, mask)
+        h = self.ffn_norm(x)
+        x = x + self.feed_forward(h)
+        return x if rows is None else x + memory_ffn(h, rows)
+
+
+def document_mask(documents: Tensor) -> Tensor:
+    """True where a query may see a key: the same document, not later. [B, T] -> bool [B, 1, T, T]."""
+    causal = torch.ones(
+        documents.shape[1], documents.shape[1], dtype=torch.bool, device=documents.device
+    ).tril()
+    return ((documents[:, :, None] == documents[:, None, :]) & causal).unsqueeze(1)
+
+
+class Anchor(nn.Module):
+    """The decoder. `forward` returns f32 logits [B, T, vocab_size]."""
+
+    def __init__(self, config: AnchorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tok_embeddings = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = GainNorm(config.d_model, config.norm_eps)
+        self.output = (
+            None if config.tied_embeddings else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        )
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix that turns hidden states into logits, [vocab_size, d]."""
+        return self.tok_embeddings.weight if self.output is None else self.output.weight
+
+    def hidden(
+        self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
+    ) -> Tensor:
+        """Normalised hidden states f32 [B, T, d]; arguments as in `forward`."""
+        x = self.tok_embeddings(tokens)
+        cos, sin = rotary_tables(self.config, tokens.shape[1], tokens.device)
+        mask = None if documents is None else document_mask(documents)
+        slots = {} if memory is None else {layer: i for i, layer in enumerate(memory.layers)}
+        for index, block in enumerate(self.layers):
+            rows = memory.rows[:, slots[index]] if memory is not None and index in slots else None
+            x = block(x, cos, sin, mask, rows)
+        return cast(Tensor, self.norm(x))
+
+    def forward(
+        self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
+    ) -> Tensor:
+        """Logits of every next token.
+
+        tokens: i64 [B, T]. memory: the fetched rows, None for the anchor alone. documents: i64 [B, T], equal
+        within a packed document: attention does not cross from one into another; None: one document each.
+        """
+        return F.linear(self.hidden(tokens, memory, documents), self.output_weight)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """OpenLM's initialisation: normal of 1/sqrt(fan in), cut at 3 sigma, branches damped with depth."""
+
+        def fill(weight: Tensor, std: float) -> None:
+            nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std, generator=generator)
+
+        for module in (self.tok_embeddings, self.output):
+            if module is not None:
+                fill(module.weight, self.config.d_model**-0.5)
+        for index, block in enumerate(self.layers):
+            block = cast(Block, block)
+            damping = 1 / math.sqrt(2 * (index + 1))
+            attention, ffn = block.attention, block.feed_forward
+            for linear in (attention.wq, attention.wk, attention.wv, ffn.w1, ffn.w2):
+                fill(linear.weight, linear.in_features**-0.5)
+            for linear in (attention.wo, ffn.w3):
+                fill(linear.weight, linear.in_features**-0.5 * damping)
