@@ -119,7 +119,7 @@ class MemoryBank:
 class SparseAdamW:
     """AdamW that updates only the blocks a batch has read, each with its own step counter.
 
-    A block that is not read keeps its value and its moments: otherwise Adam's momentum and weight decay would go
+    A block that is not read keeps its value and its moments: otherwise momentum and weight decay would go
     on moving a rare leaf's block for thousands of steps after its last gradient.
     """
 

@@ -1,0 +1,134 @@
+"""Runs a phase to its end: progress bar, CSV log, checkpoints, Ctrl-C and resuming."""
+
+import csv
+import os
+import pickle
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from edge_pretrain.train import Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
+LOG_EVERY = 20
+
+
+class TrainingInterruptedError(Exception):
+    """Ctrl-C or SIGTERM: the state of the last finished step is on disk."""
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state so that a crash leaves the old file or the new one, never half of it."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The state that a phase left behind, None if there is none or it belongs to another configuration.
+
+    Raises ValueError for a damaged file.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        found = state["fingerprint"]
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path}: damaged training state; delete it to train this phase again") from error
+    return state if found == fingerprint else None
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list that is yielded, so that a step is never cut in two."""
+    received: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda number, _: received.append(number)) for number in signals]
+    try:
+        yield received
+    finally:
+        for number, handler in zip(signals, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def kept_log_rows(path: Path, step: int) -> list[list[str]]:
+    """The log's rows up to `step`; a phase that resumes from an older state writes the later ones again."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row for row in rows if len(row) == len(LOG_COLUMNS) and int(row[0]) <= step]
+
+
+def run_phase(
+    trainer: Trainer,
+    directory: Path,
+    name: str,
+    fingerprint: str,
+    checkpoint_every: int,
+    console: Console,
+) -> None:
+    """Train until the phase is finished, or resume it: `<directory>/<name>.pt` and `<name>.csv`.
+
+    A state with the same fingerprint is continued; another one is replaced. Raises TrainingInterruptedError
+    after the state was saved, ValueError for a damaged state.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    state_path, log_path = directory / f"{name}.pt", directory / f"{name}.csv"
+    state = load_state(state_path, fingerprint)
+    if state is not None:
+        trainer.load_state_dict(state)
+    if trainer.finished:
+        return
+
+    def save() -> None:
+        save_state(state_path, trainer.state_dict() | {"fingerprint": fingerprint})
+
+    rows = kept_log_rows(log_path, trainer.step if state is not None else -1)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeRemainingColumn(),
+    )
+    with (
+        log_path.open("w", newline="") as file,
+        Progress(*columns, console=console, refresh_per_second=2) as progress,
+        stop_requests() as stop,
+    ):
+        log = csv.writer(file)
+        log.writerows([LOG_COLUMNS, *rows])
+        task = progress.add_task(name, total=trainer.phase.steps, completed=trainer.step, loss=float("nan"))
+        losses: list[float] = []
+        started = time.monotonic()
+        while not trainer.finished:
+            loss, norm = trainer.train_step()
+            losses.append(loss)
+            if trainer.step % LOG_EVERY == 0 or trainer.finished:
+                mean = sum(losses) / len(losses)
+                tokens = len(losses) * trainer.phase.batch * trainer.sequences.tokens.shape[1]
+                speed = tokens / (time.monotonic() - started)
+                rate = trainer.optimizer.param_groups[0]["lr"]
+                log.writerow([trainer.step, f"{mean:.5f}", f"{norm:.3f}", f"{rate:.3e}", f"{speed:.0f}"])
+                file.flush()
+                progress.update(task, completed=trainer.step, loss=mean)
+                losses, started = [], time.monotonic()
+            if stop and not trainer.finished:
+                save()
+                raise TrainingInterruptedError(
+                    f"{name}: stopped after step {trainer.step}; run again to resume"
+                )
+            if trainer.step % checkpoint_every == 0 and not trainer.finished:
+                save()
+        save()

@@ -1,0 +1,170 @@
+"""One training phase, step by step: the anchor alone, or the anchor together with its memories.
+
+Pouransari et al. 2025, section 3: AdamW (0.9, 0.95), clip 1.0, warm-up and cosine; the memories have their
+own learning rate. Everything random depends on (seed, step) only, so a phase that is stopped and resumed on
+the same CPU and thread count ends with the same bits.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
+from edge_pretrain.model import Anchor
+from numpy.typing import NDArray
+from torch import Tensor
+
+BETAS = (0.9, 0.95)
+CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Packed training sequences.
+
+    tokens: i32 [n, T]. documents: i32 [n, T], equal within a document, -1 where the sequence is filled up.
+    leaves: i64 [n], the tree's leaf of each sequence's documents.
+    """
+
+    tokens: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    leaves: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up to `peak`, then cosine to `final` at the last step."""
+
+    peak: float
+    final: float
+
+    def at(self, step: int, steps: int, warmup: int) -> float:
+        """The learning rate of step 0 <= step < steps."""
+        if step < warmup:
+            return self.peak * (step + 1) / warmup
+        progress = (step - warmup) / max(1, steps - 1 - warmup)
+        return self.final + (self.peak - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """`batch`: sequences a step. `memory`: the memories' learning rate, None for a phase without them."""
+
+    steps: int
+    batch: int
+    warmup: int
+    anchor: Schedule
+    weight_decay: float
+    memory: Schedule | None = None
+    memory_weight_decay: float = 0.0
+
+
+def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
+    """The next token of each position, -100 where a document ends. i64 [B, T] each."""
+    targets = torch.full_like(tokens, -100)
+    same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)
+    targets[:, :-1] = tokens[:, 1:].masked_fill(~same, -100)
+    return targets
+
+
+class Trainer:
+    """The state of one phase. `bank` must be given exactly when the phase trains memories."""
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        phase: PhaseConfig,
+        sequences: Sequences,
+        seed: int,
+        bank: MemoryBank | None = None,
+    ) -> None:
+        if (bank is None) != (phase.memory is None):
+            raise ValueError("train: a phase with a memory learning rate needs a bank, and only such a phase")
+        self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
+        self.step = 0
+        # Decay shrinks matrices only: gains have no scale to control.
+        matrices = [p for p in anchor.parameters() if p.ndim > 1]
+        gains = [p for p in anchor.parameters() if p.ndim == 1]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": gains, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=phase.anchor.peak, betas=BETAS, weight_decay=phase.weight_decay, fused=True
+        )
+        self.sparse = (
+            None if bank is None else SparseAdamW(bank, BETAS, weight_decay=phase.memory_weight_decay)
+        )
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.phase.steps
+
+    def batch_indices(self, step: int) -> NDArray[np.int64]:
+        """The sequences of a step: each epoch is a permutation of its own, and steps run across epochs."""
+        positions = np.arange(step * self.phase.batch, (step + 1) * self.phase.batch)
+        epochs, offsets = np.divmod(positions, len(self.sequences))
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            order = np.random.default_rng([self.seed, int(epoch), 1]).permutation(len(self.sequences))
+            indices[epochs == epoch] = order[offsets[epochs == epoch]]
+        return indices
+
+    def train_step(self) -> tuple[float, float]:
+        """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
+        phase, step = self.phase, self.step
+        indices = self.batch_indices(step)
+        tokens = torch.from_numpy(self.sequences.tokens[indices].astype(np.int64))
+        documents = torch.from_numpy(self.sequences.documents[indices].astype(np.int64))
+        memory = None
+        if self.bank is not None:
+            leaves = torch.from_numpy(self.sequences.leaves[indices])
+            generic = torch.from_numpy(generic_choice(self.bank.config, len(indices), self.seed, step))
+            memory = self.bank.fetch(leaves, generic)
+            memory.rows.requires_grad_()
+
+        targets = targets_of(tokens, documents)
+        wanted = targets >= 0
+        hidden = self.anchor.hidden(tokens, memory, documents)[wanted]
+        loss = F.cross_entropy(F.linear(hidden, self.anchor.output_weight), targets[wanted])
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+
+        touched = []
+        if self.bank is not None and memory is not None and memory.rows.grad is not None:
+            touched = self.bank.touched(memory.rows.grad, leaves, generic)
+        gradients = [p.grad for p in self.anchor.parameters() if p.grad is not None]
+        gradients += [part.gradient for part in touched]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if norm > CLIP:
+            torch._foreach_mul_(gradients, CLIP / norm)
+        rate = phase.anchor.at(step, phase.steps, phase.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        if self.sparse is not None and phase.memory is not None:
+            self.sparse.step(touched, phase.memory.at(step, phase.steps, phase.warmup))
+        self.step += 1
+        return loss.item(), norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        state = {
+            "step": self.step,
+            "anchor": self.anchor.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        if self.bank is not None and self.sparse is not None:
+            state |= {"memories": self.bank.levels, "sparse": self.sparse.state_dict()}
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.anchor.load_state_dict(state["anchor"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.bank is not None and self.sparse is not None:
+            self.bank.levels = state["memories"]
+            self.sparse.load_state_dict(state["sparse"])
