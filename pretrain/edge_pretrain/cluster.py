@@ -1,0 +1,117 @@
+"""The tree: balanced hierarchical k-means, root to leaves, and its greedy lookup.
+
+Pouransari et al. 2025, section 2.1 and appendix C: k-means++ seeding, EM steps on fresh samples, and balancing:
+a cluster that holds more than 1.5 times its even share gives half of its members, drawn at random, to the
+smallest cluster.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import kmeans_plusplus
+
+STEPS = 20
+SAMPLES = 6400
+LARGEST_SHARE = 1.5  # times 1 / k
+
+Embeddings = NDArray[np.float32]
+Nodes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClusterTree:
+    """centroids[l - 1]: f32 [k^l, dim]; documents[l - 1]: i32 [k^l], 0 where a cluster is empty."""
+
+    fanout: int
+    centroids: list[Embeddings]
+    documents: list[NDArray[np.int32]]
+
+    @property
+    def depth(self) -> int:
+        return len(self.centroids)
+
+    def lookup(self, embeddings: Embeddings, blocked: Nodes | None = None) -> Nodes:
+        """Greedy descent. embeddings: f32 [n, dim]; returns the leaves, i64 [n].
+
+        blocked: i64 [n], for each text the level-1 node whose subtree may not be chosen. Empty clusters are
+        never chosen; the lower index wins a tie.
+        """
+        nodes = np.zeros(len(embeddings), dtype=np.int64)
+        children = np.arange(self.fanout)
+        for level, (centroids, documents) in enumerate(zip(self.centroids, self.documents, strict=True)):
+            candidates = nodes[:, None] * self.fanout + children
+            closed = documents[candidates] == 0
+            if level == 0 and blocked is not None:
+                closed |= candidates == blocked[:, None]
+            differences = embeddings[:, None, :] - centroids[candidates]
+            distances = np.where(closed, np.inf, np.einsum("nkd,nkd->nk", differences, differences))
+            nodes = candidates[np.arange(len(nodes)), distances.argmin(axis=1)]
+        return nodes
+
+    def write(self, path: Path) -> None:
+        """Write tree.safetensors (docs/bundle-format.md)."""
+        from edge_runtime._core import write_tree
+
+        write_tree(str(path), self.fanout, self.centroids, self.documents)
+
+
+def build_tree(embeddings: Embeddings, fanout: int, depth: int, seed: int) -> ClusterTree:
+    """Cluster documents' L2-normalised embeddings, f32 [n, dim], into fanout^depth leaves."""
+    dim = embeddings.shape[1]
+    centroids = [np.zeros((fanout**level, dim), dtype=np.float32) for level in range(1, depth + 1)]
+    documents = [np.zeros(fanout**level, dtype=np.int32) for level in range(1, depth + 1)]
+    nodes = np.zeros(len(embeddings), dtype=np.int64)
+    for level in range(depth):
+        following = np.empty_like(nodes)
+        for node in np.unique(nodes):
+            members = np.flatnonzero(nodes == node)
+            random = np.random.default_rng([seed, level, int(node)])
+            found = balanced_kmeans(embeddings[members], fanout, random)
+            assigned = _nearest(embeddings[members], found)
+            first = int(node) * fanout
+            centroids[level][first : first + len(found)] = found
+            documents[level][first : first + fanout] = np.bincount(assigned, minlength=fanout)
+            following[members] = first + assigned
+        nodes = following
+    return ClusterTree(fanout, centroids, documents)
+
+
+def balanced_kmeans(points: Embeddings, k: int, random: np.random.Generator) -> Embeddings:
+    """Centroids f32 [at most k, dim] of points f32 [n, dim]; fewer where there are fewer different points."""
+    k = min(k, len(np.unique(points, axis=0)))
+
+    def sample() -> Embeddings:
+        if len(points) <= SAMPLES:
+            return points
+        return points[random.choice(len(points), SAMPLES, replace=False)]
+
+    seed = int(random.integers(2**31))
+    centroids = cast(Embeddings, kmeans_plusplus(sample(), k, random_state=seed)[0].astype(np.float32))
+    for _ in range(STEPS):
+        batch = sample()
+        assigned = _balance(_nearest(batch, centroids), k, random)
+        for cluster in range(k):
+            members = batch[assigned == cluster]
+            if len(members):
+                centroids[cluster] = members.mean(axis=0)
+    return centroids
+
+
+def _nearest(points: Embeddings, centroids: Embeddings) -> Nodes:
+    squares = (centroids * centroids).sum(axis=1)
+    return cast(Nodes, (squares - 2 * points @ centroids.T).argmin(axis=1))
+
+
+def _balance(assigned: Nodes, k: int, random: np.random.Generator) -> Nodes:
+    assigned = assigned.copy()
+    counts = np.bincount(assigned, minlength=k)
+    for cluster in np.argsort(-counts):
+        if counts[cluster] <= LARGEST_SHARE / k * len(assigned):
+            break
+        smallest = int(np.bincount(assigned, minlength=k).argmin())
+        members = np.flatnonzero(assigned == cluster)
+        assigned[random.choice(members, len(members) // 2, replace=False)] = smallest
+    return assigned
