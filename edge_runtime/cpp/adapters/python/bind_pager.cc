@@ -203,7 +203,12 @@ void bind_pager(nb::module_& module) {
            "Blocks, without the GIL, until one layer or all have arrived and are verified.")
       .def("view", &PyLease::view, "level"_a, "node"_a = nb::none(),
            "Read-only u8 [stride] of a block, in place, once it has arrived.")
-      .def("release", &PyLease::release, "Ends the lease and all waits on it. May be called again.");
+      .def("release", &PyLease::release, "Ends the lease and all waits on it. May be called again.")
+      .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
+      .def(
+          "__exit__",
+          [](PyLease& self, const nb::object&, const nb::object&, const nb::object&) { self.release(); },
+          "type"_a.none(), "value"_a.none(), "traceback"_a.none());
 
   nb::class_<BlockingPager>(module, "Pager", "Brings blocks of a bank into memory under a hard budget. Thread-safe.")
       .def(nb::new_(&open_pager), "levels"_a, "budget"_a, "storage"_a = "auto", "blocked"_a = NodeList(),
