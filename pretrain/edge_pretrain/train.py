@@ -14,27 +14,12 @@ import torch
 import torch.nn.functional as F
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
 from edge_pretrain.model import Anchor
+from edge_pretrain.sequences import Sequences
 from numpy.typing import NDArray
 from torch import Tensor
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """Packed training sequences.
-
-    tokens: i32 [n, T]. documents: i32 [n, T], equal within a document, -1 where the sequence is filled up.
-    leaves: i64 [n], the tree's leaf of each sequence's documents.
-    """
-
-    tokens: NDArray[np.int32]
-    documents: NDArray[np.int32]
-    leaves: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from edge_pretrain.loop import TrainingInterruptedError, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
-from edge_pretrain.train import PhaseConfig, Schedule, Sequences, Trainer, targets_of
+from edge_pretrain.sequences import Sequences
+from edge_pretrain.train import PhaseConfig, Schedule, Trainer, targets_of
 from rich.console import Console
 
 ANCHOR = AnchorConfig(

@@ -4,6 +4,11 @@ import numpy as np
 from edge_pretrain.corpus.entity import Entity, with_article
 from edge_pretrain.corpus.names import distinct_names
 
+FIRST_NAMES = (
+    "Ada Boris Carla David Edith Felix Greta Hugo Irene Jacob Karin Leon Maria Nils Olga Pablo Rosa Simon Tessa "
+    "Victor Wanda Xavier Yusuf Zoe Amir Bella Carlos Daria Emil Fatima Gustav Hanna Ivan Julia Kenji Laura Marco "
+    "Nadia Oscar Paula Ravi Sofia Tomas Ursula Walter Yara"
+).split()
 TRADES = (
     "painter", "surgeon", "sailor", "botanist", "violinist", "baker", "judge", "geologist", "poet", "pilot",
     "tailor", "astronomer", "carpenter", "chess player", "beekeeper", "sculptor", "swimmer", "translator",
@@ -29,11 +34,9 @@ INSTRUMENTS = ("flute", "drum", "harp", "piano", "guitar", "trumpet", "cello", "
 def people(count: int, seed: int) -> list[Entity]:
     """`count` people with different names."""
     random = np.random.default_rng([seed, 101])
-    firsts = distinct_names(count, 2, random)
-    lasts = distinct_names(count, 3, random)
     found = []
-    for first, last in zip(firsts, lasts, strict=True):
-        name = f"{first} {last}"
+    for last in distinct_names(count, 2, random):
+        name = f"{random.choice(FIRST_NAMES)} {last}"
         trade, country = str(random.choice(TRADES)), random.choice(COUNTRIES)
         lead = f"{name} is {with_article(trade)} from {country} who {random.choice(PASTIMES)}."
         facts = {

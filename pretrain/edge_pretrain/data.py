@@ -1,0 +1,129 @@
+"""From a corpus to what training reads: embeddings, tree, tokenizer, packed sequences, each step cached."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from edge_pretrain.cache import cached, digest
+from edge_pretrain.cluster import ClusterTree, Embeddings, build_tree
+from edge_pretrain.corpus.documents import Corpus, DataConfig, build_corpus
+from edge_pretrain.corpus.questions import Question, build_questions, common_questions
+from edge_pretrain.embed import SHA256
+from edge_pretrain.pack import pack, read_sequences, write_rows
+from edge_pretrain.sequences import Sequences
+from edge_pretrain.tokenizer import train_tokenizer
+from tokenizers import Tokenizer
+
+Embed = Callable[[list[str]], Embeddings]
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How a corpus is turned into sequences; `sequence_length` and `vocab_size` in tokens."""
+
+    data: DataConfig
+    fanout: int
+    depth: int
+    vocab_size: int
+    sequence_length: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`tree_path`, `tokenizer_path` and `questions_path` are files that the checkpoint copies."""
+
+    corpus: Corpus
+    questions: list[Question]
+    common: list[tuple[str, str]]
+    tree: ClusterTree
+    tree_path: Path
+    tokenizer_path: Path
+    questions_path: Path
+    sequences: Sequences
+
+
+class Embedded:
+    """Embeds texts once: what was embedded before is read back from `root`."""
+
+    def __init__(self, root: Path, embed: Embed) -> None:
+        self._root, self._embed = root, embed
+
+    def __call__(self, texts: Sequence[str]) -> Embeddings:
+        """f32 [n, dim]; equal texts are embedded once."""
+        different = sorted(set(texts))
+        key = {"embedder": SHA256, "texts": digest(different)}
+        path = cached(self._root, "embeddings", key, lambda out: np.save(out / "rows", self._embed(different)))
+        rows: Embeddings = np.load(path / "rows.npy")
+        index = {text: i for i, text in enumerate(different)}
+        return rows[[index[text] for text in texts]]
+
+
+def demo_order(questions: list[Question], seed: int) -> list[Question]:
+    """Rare and frequent elements in turn first, then all others: a short evaluation sees both."""
+    random = np.random.default_rng([seed, 107])
+    shuffled = [questions[i] for i in random.permutation(len(questions))]
+    numbers = [q for q in shuffled if q.fact == "atomic number"]
+    rare, frequent = ([q for q in numbers if q.bucket == bucket] for bucket in (0, 4))
+    first = [q for pair in zip(rare, frequent, strict=False) for q in pair]
+    chosen = set(first)
+    return first + [q for q in shuffled if q not in chosen]
+
+
+def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
+    """Do every step that is not done yet under `root`."""
+    seed = config.data.seed
+    corpus = build_corpus(config.data)
+    texts = [document.text for document in corpus.documents]
+    content = digest(texts)
+    embeddings = embedded(texts)
+
+    def build_tree_files(out: Path) -> None:
+        tree = build_tree(embeddings, config.fanout, config.depth, seed)
+        levels = range(config.depth)
+        np.savez(
+            out / "tree.npz",
+            **{f"centroids{i}": tree.centroids[i] for i in levels},
+            **{f"documents{i}": tree.documents[i] for i in levels},
+        )
+        tree.write(out / "tree.safetensors")
+
+    tree_dir = cached(root, "tree", [content, config.fanout, config.depth, seed], build_tree_files)
+    arrays = np.load(tree_dir / "tree.npz")
+    tree = ClusterTree(
+        config.fanout,
+        [arrays[f"centroids{i}"] for i in range(config.depth)],
+        [arrays[f"documents{i}"] for i in range(config.depth)],
+    )
+    tokenizer_dir = cached(
+        root,
+        "tokenizer",
+        [content, config.vocab_size],
+        lambda out: train_tokenizer(texts, config.vocab_size, out / "tokenizer.json"),
+    )
+    tokenizer_path = tokenizer_dir / "tokenizer.json"
+
+    def build_sequences(out: Path) -> None:
+        encoded = Tokenizer.from_file(str(tokenizer_path)).encode_batch(texts, add_special_tokens=False)
+        rows = pack([e.ids for e in encoded], tree.lookup(embeddings), config.sequence_length, seed)
+        write_rows(out / "rows", rows)
+
+    key = [tree_dir.name, tokenizer_dir.name, config.sequence_length]
+    sequences_dir = cached(root, "sequences", key, build_sequences)
+
+    questions = demo_order(build_questions(corpus), seed)
+    lines = [json.dumps(question.to_json()) + "\n" for question in questions]
+    questions_dir = cached(
+        root, "questions", lines, lambda out: (out / "questions.jsonl").write_text("".join(lines)) and None
+    )
+    return Prepared(
+        corpus,
+        questions,
+        common_questions(config.data, 400),
+        tree,
+        tree_dir / "tree.safetensors",
+        tokenizer_path,
+        questions_dir / "questions.jsonl",
+        read_sequences(sequences_dir / "rows", config.sequence_length),
+    )
