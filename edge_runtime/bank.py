@@ -98,22 +98,30 @@ class LevelReader:
             raise kind(f"{self.path}: not a whole safetensors file ({error}); {hint}") from None
         with self.path.open("rb") as handle:
             self.data_start = 8 + int.from_bytes(handle.read(8), "little")
-        if self._xxh3.shape != (self.spec.rows, self.spec.layers) or self._row_of_node.shape != (self.spec.nodes,):
+        if self._xxh3.shape != (self.spec.rows, self.spec.layers) or self._row_of_node.shape != (
+            self.spec.nodes,
+        ):
             raise BadFormatError(f"{self.path}: the tables' shapes do not agree with rows, layers and nodes")
         named = np.sort(self._row_of_node[self._row_of_node != -1])
         if not np.array_equal(named, np.arange(self.spec.rows)):
             raise BadFormatError(f"{self.path}: row_of_node does not name each row exactly once")
-        self._blocks: npt.NDArray[np.uint8] = np.memmap(
-            self.path, np.uint8, "r", self.data_start, (self.spec.rows, self.spec.stride)
-        ) if self.spec.rows else np.zeros((0, self.spec.stride), np.uint8)
+        self._blocks: npt.NDArray[np.uint8] = (
+            np.memmap(self.path, np.uint8, "r", self.data_start, (self.spec.rows, self.spec.stride))
+            if self.spec.rows
+            else np.zeros((0, self.spec.stride), np.uint8)
+        )
 
     def _check_names(self, names: set[str]) -> None:
         if names != {"blocks", "xxh3", "row_of_node"}:
-            raise BadFormatError(f"{self.path}: it must hold exactly the tensors blocks, xxh3 and row_of_node")
+            raise BadFormatError(
+                f"{self.path}: it must hold exactly the tensors blocks, xxh3 and row_of_node"
+            )
 
     def _parse(self, metadata: dict[str, str], shape: list[int]) -> LevelSpec:
         if metadata.get("format") != "edge-runtime.bank":
-            raise BadFormatError(f"{self.path}: not a bank level file (metadata 'format' is not edge-runtime.bank)")
+            raise BadFormatError(
+                f"{self.path}: not a bank level file (metadata 'format' is not edge-runtime.bank)"
+            )
         if metadata.get("version") != "1":
             raise UnsupportedError(
                 f"{self.path}: bank version {metadata.get('version')}; this build reads version 1: update edge-runtime"
@@ -127,7 +135,9 @@ class LevelReader:
                 d_model=int(metadata["d_model"]),
                 rows_per_block=int(metadata["rows_per_block"]),
                 anchor_layers=tuple(json.loads(metadata["anchor_layers"])),
-                tensors=tuple((name, rows, columns) for name, (rows, columns) in json.loads(metadata["tensors"])),
+                tensors=tuple(
+                    (name, rows, columns) for name, (rows, columns) in json.loads(metadata["tensors"])
+                ),
                 rows=shape[0],
             )
             stated = (int(metadata["scale_bytes"]), int(metadata["layer_bytes"]), shape[1])
@@ -145,7 +155,9 @@ class LevelReader:
     def row_of(self, node: int) -> int:
         """The row that holds the node's block, -1 if the file has none."""
         if not 0 <= node < self.spec.nodes:
-            raise InvalidArgumentError(f"{self.path}: level {self.spec.level} has nodes 0..{self.spec.nodes - 1}, not {node}")
+            raise InvalidArgumentError(
+                f"{self.path}: level {self.spec.level} has nodes 0..{self.spec.nodes - 1}, not {node}"
+            )
         return int(self._row_of_node[node])
 
     def nodes(self) -> npt.NDArray[np.int64]:
@@ -165,7 +177,9 @@ class LevelReader:
         spec = self.spec
         block = self.block_bytes(node)
         scales = block[: spec.layers * spec.layer_scale_bytes].tobytes()
-        body = block[spec.scale_bytes : spec.scale_bytes + spec.layers * spec.layer_bytes].reshape(spec.layers, -1)
+        body = block[spec.scale_bytes : spec.scale_bytes + spec.layers * spec.layer_bytes].reshape(
+            spec.layers, -1
+        )
         count = 3 * spec.rows_per_block * spec.d_model
         data = np.ascontiguousarray(body[:, : count * ELEMENT_BITS[spec.dtype] // 8])
         values = dequantize(spec.dtype, data, scales, spec.d_model)
@@ -180,7 +194,9 @@ class LevelReader:
     def _verify_row(self, row: int) -> None:
         spec, block = self.spec, self._blocks[row]
         for layer in range(spec.layers):
-            digest = xxhash.xxh3_64(block[layer * spec.layer_scale_bytes : (layer + 1) * spec.layer_scale_bytes])
+            digest = xxhash.xxh3_64(
+                block[layer * spec.layer_scale_bytes : (layer + 1) * spec.layer_scale_bytes]
+            )
             offset = spec.scale_bytes + layer * spec.layer_bytes
             digest.update(block[offset : offset + spec.layer_bytes])
             if digest.intdigest() != int(self._xxh3[row, layer]):
@@ -200,7 +216,9 @@ class LevelReader:
         return digest.hexdigest()
 
 
-def dequantize(dtype: str, data: npt.NDArray[np.uint8], scales: bytes, columns: int) -> npt.NDArray[np.float32]:
+def dequantize(
+    dtype: str, data: npt.NDArray[np.uint8], scales: bytes, columns: int
+) -> npt.NDArray[np.float32]:
     """Elements of consecutive matrix rows, as f32 [rows, columns]; `data` is u8, `scales` theirs in the same order."""
     flat = data.reshape(-1)
     values: npt.NDArray[Any]
