@@ -1,4 +1,4 @@
-"""Reads level files (docs/bank-format.md) with the stock safetensors library: for inspection and verification.
+"""Reads level files (docs/bank-format.md) with the stock safetensors library, to inspect and verify them.
 
 The pager's own reader is the C++ one; both read the same golden files.
 """
@@ -78,7 +78,7 @@ class LevelSpec:
 
 
 class LevelReader:
-    """One level file. Raises NotFoundError, TruncatedError, BadFormatError or UnsupportedError when it opens."""
+    """One level file. Opening raises NotFoundError, TruncatedError, BadFormatError or UnsupportedError."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -124,7 +124,8 @@ class LevelReader:
             )
         if metadata.get("version") != "1":
             raise UnsupportedError(
-                f"{self.path}: bank version {metadata.get('version')}; this build reads version 1: update edge-runtime"
+                f"{self.path}: bank version {metadata.get('version')}; this build reads version 1: "
+                "update edge-runtime"
             )
         try:
             spec = LevelSpec(
@@ -148,7 +149,8 @@ class LevelReader:
             raise UnsupportedError(f"{self.path}: unknown dtype {spec.dtype!r}")
         if stated != derived:
             raise BadFormatError(
-                f"{self.path}: scale_bytes, layer_bytes and stride are {stated}, the other metadata make them {derived}"
+                f"{self.path}: scale_bytes, layer_bytes and stride are {stated}, "
+                f"the other metadata make them {derived}"
             )
         return spec
 
@@ -186,7 +188,7 @@ class LevelReader:
         return values.reshape(spec.layers, 3, spec.rows_per_block, spec.d_model)
 
     def verify(self) -> Iterator[int]:
-        """Checks every block's checksums; yields after each row. ChecksumError names file, row, node, layer and offset."""
+        """Checks every block's checksums; yields after each row. ChecksumError says where."""
         for row in range(self.spec.rows):
             self._verify_row(row)
             yield row
@@ -202,8 +204,8 @@ class LevelReader:
             if digest.intdigest() != int(self._xxh3[row, layer]):
                 node = int(np.flatnonzero(self._row_of_node == row)[0])
                 raise ChecksumError(
-                    f"{self.path}: checksum mismatch at level {spec.level}, node {node}, row {row}, layer {layer}, "
-                    f"offset {self.data_start + row * spec.stride + offset}: copy the file again"
+                    f"{self.path}: checksum mismatch at level {spec.level}, node {node}, row {row}, "
+                    f"layer {layer}, offset {self.data_start + row * spec.stride + offset}: copy the file again"
                 )
 
     def tables_sha256(self) -> str:
@@ -219,7 +221,7 @@ class LevelReader:
 def dequantize(
     dtype: str, data: npt.NDArray[np.uint8], scales: bytes, columns: int
 ) -> npt.NDArray[np.float32]:
-    """Elements of consecutive matrix rows, as f32 [rows, columns]; `data` is u8, `scales` theirs in the same order."""
+    """Elements of consecutive matrix rows, u8 `data` with `scales` in the same order, as f32 [rows, columns]."""
     flat = data.reshape(-1)
     values: npt.NDArray[Any]
     if dtype == "f32":

@@ -158,7 +158,7 @@ class Finding:
 
 
 def _known(kind: type, data: dict[str, Any]) -> dict[str, Any]:
-    """The members of `data` that the dataclass has, lists as tuples: readers ignore keys that they do not know."""
+    """The members of `data` that the dataclass has, lists as tuples: unknown keys are ignored."""
     names = kind.__dataclass_fields__  # type: ignore[attr-defined]
     return {
         key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key in names
@@ -208,7 +208,7 @@ class Bundle:
     def open(cls, directory: str | Path) -> Bundle:
         """Reads the manifest and checks that every file is there with its size.
 
-        Raises NotFoundError, TruncatedError, BadFormatError or UnsupportedError; hashes are checked by `verify`.
+        Hashes are checked by `verify`. Raises NotFoundError, TruncatedError, BadFormatError, UnsupportedError.
         """
         folder = Path(directory)
         path = folder / MANIFEST
@@ -277,7 +277,7 @@ class Bundle:
     def verify(self) -> Iterator[tuple[str, int, Finding | None]]:
         """Checks every hash of the manifest and every block's checksums.
 
-        Yields (file, bytes checked since the last one, None or what is wrong) as it goes; a file that is wrong ends there.
+        Yields (file, bytes checked since the last, None or what is wrong); a file that is wrong ends there.
         """
         for name, entry in self.manifest.files.items():
             try:
@@ -305,5 +305,6 @@ class Bundle:
     def _compare(self, name: str, entry: FileEntry, actual: str) -> None:
         if actual != entry.sha256:
             raise BadFormatError(
-                f"{self.path_of(name)}: sha256 is {actual[:16]}..., the manifest says {entry.sha256[:16]}...: copy the file again"
+                f"{self.path_of(name)}: sha256 is {actual[:16]}..., the manifest says "
+                f"{entry.sha256[:16]}...: copy the file again"
             )

@@ -1,4 +1,4 @@
-"""Every failure that a caller can tell apart, as an exception with one line that names the file, what is wrong and what to do.
+"""Every failure that a caller can tell apart: one line that names the file, what is wrong and what to do.
 
 The C++ core returns errors as values; the bindings raise the class of the same code. `code` is stable text.
 """
