@@ -205,7 +205,7 @@ class LevelReader:
                 node = int(np.flatnonzero(self._row_of_node == row)[0])
                 raise ChecksumError(
                     f"{self.path}: checksum mismatch at level {spec.level}, node {node}, row {row}, "
-                    f"layer {layer}, offset {self.data_start + row * spec.stride + offset}: copy the file again"
+                    f"layer {layer}, offset {self.data_start + row * spec.stride + offset}: copy it again"
                 )
 
     def tables_sha256(self) -> str:
@@ -221,7 +221,7 @@ class LevelReader:
 def dequantize(
     dtype: str, data: npt.NDArray[np.uint8], scales: bytes, columns: int
 ) -> npt.NDArray[np.float32]:
-    """Elements of consecutive matrix rows, u8 `data` with `scales` in the same order, as f32 [rows, columns]."""
+    """Consecutive matrix rows, u8 `data` with `scales` in the same order, as f32 [rows, columns]."""
     flat = data.reshape(-1)
     values: npt.NDArray[Any]
     if dtype == "f32":

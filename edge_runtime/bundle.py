@@ -208,7 +208,7 @@ class Bundle:
     def open(cls, directory: str | Path) -> Bundle:
         """Reads the manifest and checks that every file is there with its size.
 
-        Hashes are checked by `verify`. Raises NotFoundError, TruncatedError, BadFormatError, UnsupportedError.
+        Hashes are `verify`'s. Raises NotFoundError, TruncatedError, BadFormatError or UnsupportedError.
         """
         folder = Path(directory)
         path = folder / MANIFEST

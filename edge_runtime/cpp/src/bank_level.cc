@@ -24,7 +24,9 @@ constexpr std::uint64_t kMostTensors = 16;
 constexpr std::uint64_t kMostNodes = 1ULL << 31U;  // row_of_node is I32
 constexpr std::uint64_t kLargestBlock = 1ULL << 40U;
 
-std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 tl::unexpected<Error> bad(const std::string& path, const std::string& what) {
   return fail(ErrorCode::kBadFormat, path + ": " + what);
@@ -73,8 +75,8 @@ Result<BankLevelSpec> parse_spec(const SafetensorsHeader& header, const std::str
     return tl::make_unexpected(version.error());
   }
   if (*version != 1) {
-    return fail(ErrorCode::kUnsupported,
-                path + ": bank version " + std::to_string(*version) + "; this build reads version 1: update edge-runtime");
+    return fail(ErrorCode::kUnsupported, path + ": bank version " + std::to_string(*version) +
+                                             "; this build reads version 1: update edge-runtime");
   }
   const auto kind = metadata_text(header, path, "kind");
   const auto level = metadata_number(header, path, "level", 0, 8);
@@ -149,7 +151,8 @@ Status check_layout(BankLevelSpec& spec, const SafetensorsHeader& header, const 
     return bad(path, "the stride is " + std::to_string(blocks.shape[1]) + ", its metadata make it " +
                          std::to_string(spec.stride()));
   }
-  for (const auto& [key, value] : {std::pair("scale_bytes", spec.scale_bytes()), std::pair("layer_bytes", spec.layer_bytes())}) {
+  for (const auto& [key, value] :
+       {std::pair("scale_bytes", spec.scale_bytes()), std::pair("layer_bytes", spec.layer_bytes())}) {
     const auto stated = metadata_number(header, path, key, 0, kLargestBlock);
     if (!stated) {
       return tl::make_unexpected(stated.error());
@@ -225,8 +228,8 @@ Status check_spec(BankLevelSpec& spec) {
       return fail(ErrorCode::kBadFormat, "tensor '" + tensor.name + "' has an extent outside 1..2^20");
     }
     if (spec.dtype == DType::kI4 && tensor.columns % kI4Group != 0) {
-      return fail(ErrorCode::kBadFormat, "i4 needs rows of a multiple of 32 elements; tensor '" + tensor.name + "' has " +
-                                             std::to_string(tensor.columns) + ": use i8");
+      return fail(ErrorCode::kBadFormat, "i4 needs rows of a multiple of 32 elements; tensor '" + tensor.name +
+                                             "' has " + std::to_string(tensor.columns) + ": use i8");
     }
   }
   if (spec.layers() == 0 || spec.layers() > kMostLayers || spec.layer_bytes() > kLargestBlock / kMostLayers) {

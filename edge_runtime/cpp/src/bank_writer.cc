@@ -39,8 +39,7 @@ std::string header_text(const BankLevelSpec& spec) {
                             {"layer_bytes", std::to_string(spec.layer_bytes())}};
   header["blocks"] = {{"dtype", "U8"}, {"shape", {spec.rows, spec.stride()}}, {"data_offsets", {0, blocks_end}}};
   header["xxh3"] = {{"dtype", "U64"}, {"shape", {spec.rows, spec.layers()}}, {"data_offsets", {blocks_end, xxh3_end}}};
-  header["row_of_node"] = {
-      {"dtype", "I32"}, {"shape", Json::array({spec.nodes})}, {"data_offsets", {xxh3_end, end}}};
+  header["row_of_node"] = {{"dtype", "I32"}, {"shape", Json::array({spec.nodes})}, {"data_offsets", {xxh3_end, end}}};
   std::string text = header.dump();
   const std::uint64_t data_start = (8 + text.size() + kPage - 1) / kPage * kPage;
   text.resize(data_start - 8, ' ');
@@ -98,8 +97,8 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
   }
   expected *= spec_.layers();
   if (values.size() != expected) {
-    return fail(ErrorCode::kInvalidArgument, path_ + ": a block has " + std::to_string(expected) + " values, not " +
-                                                 std::to_string(values.size()));
+    return fail(ErrorCode::kInvalidArgument,
+                path_ + ": a block has " + std::to_string(expected) + " values, not " + std::to_string(values.size()));
   }
   if (node >= spec_.nodes || row_of_node_[node] != -1 || static_cast<std::uint64_t>(next_row_) >= spec_.rows) {
     return fail(ErrorCode::kInvalidArgument, path_ + ": node " + std::to_string(node) +

@@ -292,8 +292,9 @@ Status validate_manifest(std::string_view text) {
   }
   const auto schema = check.number(manifest, "", "schema", 1, 1U << 30U);
   if (check.ok() && schema > kManifestSchema) {
-    return fail(ErrorCode::kUnsupported, "manifest.json: schema " + std::to_string(schema) + "; this build reads up to " +
-                                             std::to_string(kManifestSchema) + ": update edge-runtime");
+    return fail(ErrorCode::kUnsupported, "manifest.json: schema " + std::to_string(schema) +
+                                             "; this build reads up to " + std::to_string(kManifestSchema) +
+                                             ": update edge-runtime");
   }
   check.number(manifest, "", "revision", 1, 1ULL << 53U);
   check.text(manifest, "", "name");

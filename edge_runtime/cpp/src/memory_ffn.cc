@@ -14,7 +14,8 @@
 namespace edge {
 namespace {
 
-// Tokens that share one pass over the weights: enough to amortise the dequantised row, few enough for their h to stay in L1.
+// Tokens that share one pass over the weights: enough to amortise the dequantised row, few enough for their h to stay
+// in L1.
 constexpr std::size_t kTokenTile = 16;
 
 EDGE_CLONES float dot(const float* a, const float* b, std::size_t n) {

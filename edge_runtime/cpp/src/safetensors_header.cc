@@ -23,9 +23,8 @@ constexpr int kDeepestJson = 16;
 
 std::optional<std::uint64_t> element_bytes(const std::string& dtype) {
   static const std::map<std::string, std::uint64_t> sizes = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},   {"U16", 2}, {"I16", 2}, {"F16", 2},
-      {"BF16", 2}, {"U32", 4}, {"I32", 4},  {"F32", 4}, {"U64", 8}, {"I64", 8},
-      {"F64", 8}};
+      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"U16", 2}, {"I16", 2}, {"F16", 2}, {"BF16", 2},
+      {"U32", 4},  {"I32", 4}, {"F32", 4}, {"U64", 8}, {"I64", 8}, {"F64", 8}};
   const auto found = sizes.find(dtype);
   return found == sizes.end() ? std::nullopt : std::optional(found->second);
 }
@@ -172,15 +171,16 @@ Result<SafetensorsHeader> read_safetensors_header(const std::string& path) {
     return fail(code, path + ": " + error.message());
   }
   if (header.file_bytes < 8) {
-    return fail(ErrorCode::kTruncated, path + ": " + std::to_string(header.file_bytes) + " bytes are no safetensors file");
+    return fail(ErrorCode::kTruncated,
+                path + ": " + std::to_string(header.file_bytes) + " bytes are no safetensors file");
   }
   std::uint64_t length = 0;
   if (auto status = read_exactly(path, 0, std::as_writable_bytes(std::span(&length, 1))); !status) {
     return tl::make_unexpected(status.error());
   }
   if (length > kLargestHeader) {
-    return fail(ErrorCode::kBadFormat, path + ": not a safetensors file (its header would be " + std::to_string(length) +
-                                           " bytes long)");
+    return fail(ErrorCode::kBadFormat,
+                path + ": not a safetensors file (its header would be " + std::to_string(length) + " bytes long)");
   }
   if (length > header.file_bytes - 8) {
     return fail(ErrorCode::kTruncated, path + ": ends inside its header: copy it again");

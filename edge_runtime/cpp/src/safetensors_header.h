@@ -26,8 +26,8 @@ struct SafetensorsHeader {
   std::uint64_t file_bytes = 0;
 };
 
-// Reads the header and checks that the tensors tile the data region exactly: no hole, no overlap, no trailing byte, and that each
-// tensor's bytes agree with its dtype and shape. kNotFound, kIo, kTruncated or kBadFormat.
+// Reads the header and checks that the tensors tile the data region exactly: no hole, no overlap, no trailing byte, and
+// that each tensor's bytes agree with its dtype and shape. kNotFound, kIo, kTruncated or kBadFormat.
 Result<SafetensorsHeader> read_safetensors_header(const std::string& path);
 
 // Reads [offset, offset + out.size()) of the file. kIo or kTruncated.

@@ -81,7 +81,8 @@ Result<Tree> Tree::open(const std::string& path) {
   for (std::uint64_t l = 0; l < *depth; ++l) {
     nodes *= *fanout;  // at most 256^8 = 2^64: wraps to 0 only at the last level, which no tensor's shape then matches
     const std::string suffix = "." + std::to_string(l + 1);
-    if (auto status = read_tensor(*header, path, "centroids" + suffix, "F32", {nodes, *dim}, tree.centroids_[l]); !status) {
+    if (auto status = read_tensor(*header, path, "centroids" + suffix, "F32", {nodes, *dim}, tree.centroids_[l]);
+        !status) {
       return tl::make_unexpected(status.error());
     }
     if (auto status = read_tensor(*header, path, "documents" + suffix, "I32", {nodes}, tree.documents_[l]); !status) {
@@ -143,23 +144,22 @@ Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t d
     return fail(ErrorCode::kInvalidArgument, path + ": fanout, dim or depth is out of range");
   }
   Json header;
-  header["__metadata__"] = {{"format", "edge-runtime.tree"}, {"version", "1"},
+  header["__metadata__"] = {{"format", "edge-runtime.tree"},    {"version", "1"},
                             {"fanout", std::to_string(fanout)}, {"depth", std::to_string(centroids.size())},
-                            {"dim", std::to_string(dim)}, {"metric", "l2"}};
+                            {"dim", std::to_string(dim)},       {"metric", "l2"}};
   std::uint64_t offset = 0;
   std::uint64_t nodes = 1;
   for (std::size_t l = 0; l < centroids.size(); ++l) {
     nodes *= fanout;
     if (documents[l].size() != nodes || centroids[l].size() != nodes * dim || !all_finite(centroids[l])) {
-      return fail(ErrorCode::kInvalidArgument, path + ": level " + std::to_string(l + 1) +
-                                                   " has a wrong shape or a value that is not finite");
+      return fail(ErrorCode::kInvalidArgument,
+                  path + ": level " + std::to_string(l + 1) + " has a wrong shape or a value that is not finite");
     }
     const std::string suffix = "." + std::to_string(l + 1);
     const std::uint64_t middle = offset + centroids[l].size_bytes();
     const std::uint64_t end = middle + documents[l].size_bytes();
     header["centroids" + suffix] = {{"dtype", "F32"}, {"shape", {nodes, dim}}, {"data_offsets", {offset, middle}}};
-    header["documents" + suffix] = {
-        {"dtype", "I32"}, {"shape", Json::array({nodes})}, {"data_offsets", {middle, end}}};
+    header["documents" + suffix] = {{"dtype", "I32"}, {"shape", Json::array({nodes})}, {"data_offsets", {middle, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -170,8 +170,10 @@ Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t d
   file.write(reinterpret_cast<const char*>(&length), sizeof(length));
   file.write(text.data(), static_cast<std::streamsize>(text.size()));
   for (std::size_t l = 0; l < centroids.size(); ++l) {
-    file.write(reinterpret_cast<const char*>(centroids[l].data()), static_cast<std::streamsize>(centroids[l].size_bytes()));
-    file.write(reinterpret_cast<const char*>(documents[l].data()), static_cast<std::streamsize>(documents[l].size_bytes()));
+    file.write(reinterpret_cast<const char*>(centroids[l].data()),
+               static_cast<std::streamsize>(centroids[l].size_bytes()));
+    file.write(reinterpret_cast<const char*>(documents[l].data()),
+               static_cast<std::streamsize>(documents[l].size_bytes()));
   }
   file.close();
   if (!file) {

@@ -33,9 +33,9 @@ auto span_of(const Array& array) {
   return std::span(array.data(), array.size());
 }
 
-BankLevelWriter make_writer(const std::string& path, std::uint32_t level, std::uint32_t fanout, const std::string& dtype,
-                            std::uint32_t d_model, std::uint32_t rows_per_block, std::vector<std::uint32_t> anchor_layers,
-                            std::uint64_t rows) {
+BankLevelWriter make_writer(const std::string& path, std::uint32_t level, std::uint32_t fanout,
+                            const std::string& dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
+                            std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
   const auto parsed = parse_dtype(dtype);
   if (!parsed) {
     raise({ErrorCode::kInvalidArgument, "unknown bank dtype '" + dtype + "': use f32, f16, bf16, i8 or i4"});
@@ -62,8 +62,8 @@ void write_tree_arrays(const std::string& path, std::uint32_t fanout, const std:
   unwrap(write_tree(path, fanout, dim, centroid_spans, document_spans));
 }
 
-auto descend(const Tree& tree, const Floats& embedding, const std::vector<std::pair<std::uint32_t, std::uint64_t>>& blocked,
-             std::optional<std::uint32_t> depth) {
+auto descend(const Tree& tree, const Floats& embedding,
+             const std::vector<std::pair<std::uint32_t, std::uint64_t>>& blocked, std::optional<std::uint32_t> depth) {
   std::vector<Node> nodes;
   nodes.reserve(blocked.size());
   for (const auto& [level, index] : blocked) {
@@ -76,38 +76,44 @@ auto descend(const Tree& tree, const Floats& embedding, const std::vector<std::p
 }  // namespace
 
 void bind_format(nb::module_& module) {
-  nb::class_<BankLevelWriter>(module, "LevelWriter",
-                              "Streams blocks of FFN memory to a level file, which appears at finish() (docs/bank-format.md).")
-      .def("__init__",
-           [](BankLevelWriter* self, const std::string& path, std::uint32_t level, std::uint32_t fanout,
-              const std::string& dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
-              std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
-             new (self) BankLevelWriter(
-                 make_writer(path, level, fanout, dtype, d_model, rows_per_block, std::move(anchor_layers), rows));
-           },
-           "path"_a, "level"_a, "fanout"_a, "dtype"_a, "d_model"_a, "rows_per_block"_a, "anchor_layers"_a, "rows"_a)
-      .def("append",
-           [](BankLevelWriter& self, std::uint64_t node, const Floats& block) {
-             unwrap(self.append(node, span_of(block)));
-           },
-           "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, 3, rows_per_block, d_model].")
-      .def("finish", [](BankLevelWriter& self) { unwrap(self.finish()); }, "Writes the tables and gives the file its name.");
+  nb::class_<BankLevelWriter>(
+      module, "LevelWriter",
+      "Streams blocks of FFN memory to a level file, which appears at finish() (docs/bank-format.md).")
+      .def(
+          "__init__",
+          [](BankLevelWriter* self, const std::string& path, std::uint32_t level, std::uint32_t fanout,
+             const std::string& dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
+             std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
+            new (self) BankLevelWriter(
+                make_writer(path, level, fanout, dtype, d_model, rows_per_block, std::move(anchor_layers), rows));
+          },
+          "path"_a, "level"_a, "fanout"_a, "dtype"_a, "d_model"_a, "rows_per_block"_a, "anchor_layers"_a, "rows"_a)
+      .def(
+          "append",
+          [](BankLevelWriter& self, std::uint64_t node, const Floats& block) {
+            unwrap(self.append(node, span_of(block)));
+          },
+          "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, 3, rows_per_block, d_model].")
+      .def(
+          "finish", [](BankLevelWriter& self) { unwrap(self.finish()); },
+          "Writes the tables and gives the file its name.");
 
   nb::class_<Tree>(module, "Tree", "The router's tree of centroids (docs/bundle-format.md).")
-      .def("__init__", [](Tree* self, const std::string& path) { new (self) Tree(unwrap(Tree::open(path))); }, "path"_a)
+      .def(
+          "__init__", [](Tree* self, const std::string& path) { new (self) Tree(unwrap(Tree::open(path))); }, "path"_a)
       .def_prop_ro("fanout", &Tree::fanout)
       .def_prop_ro("depth", &Tree::depth)
       .def_prop_ro("dim", &Tree::dim)
       .def("descend", &descend, "embedding"_a, "blocked"_a = std::vector<std::pair<std::uint32_t, std::uint64_t>>(),
-           "depth"_a = nb::none(),
-           "Greedy descent of an embedding, f32 [dim]: (node ids from level 1 down, margins).");
+           "depth"_a = nb::none(), "Greedy descent of an embedding, f32 [dim]: (node ids from level 1 down, margins).");
 
   module.def("write_tree", &write_tree_arrays, "path"_a, "fanout"_a, "centroids"_a, "documents"_a,
              "Writes centroids, f32 [fanout^level, dim] a level, and document counts, i32 [fanout^level] a level.");
   module.def("validate_manifest", [](std::string_view text) { unwrap(validate_manifest(text)); }, "text"_a);
-  module.def("commit_manifest",
-             [](const std::string& directory, std::string_view text) { unwrap(commit_manifest(directory, text)); },
-             "directory"_a, "text"_a, "Validates the text and makes it directory/manifest.json by one atomic rename.");
+  module.def(
+      "commit_manifest",
+      [](const std::string& directory, std::string_view text) { unwrap(commit_manifest(directory, text)); },
+      "directory"_a, "text"_a, "Validates the text and makes it directory/manifest.json by one atomic rename.");
 }
 
 }  // namespace edge::python

@@ -206,8 +206,7 @@ void bind_pager(nb::module_& module) {
       .def("release", &PyLease::release, "Ends the lease and all waits on it. May be called again.")
       .def("__enter__", [](nb::handle self) { return nb::borrow(self); })
       .def(
-          "__exit__",
-          [](PyLease& self, const nb::object&, const nb::object&, const nb::object&) { self.release(); },
+          "__exit__", [](PyLease& self, const nb::object&, const nb::object&, const nb::object&) { self.release(); },
           "type"_a.none(), "value"_a.none(), "traceback"_a.none());
 
   nb::class_<BlockingPager>(module, "Pager", "Brings blocks of a bank into memory under a hard budget. Thread-safe.")

@@ -22,7 +22,8 @@ class BankLevelWriter {
   ~BankLevelWriter();
 
   // Quantises and writes the block of `node`: spec.layers() layers of the spec's tensors, row-major, f32.
-  // kInvalidArgument: a wrong size, a node outside the level or written before, one block too many, a value that is not finite.
+  // kInvalidArgument: a wrong size, a node outside the level or written before, one block too many, a value that is not
+  // finite.
   Status append(std::uint64_t node, std::span<const float> values);
 
   // Writes the tables, syncs the file and gives it its name. kInvalidArgument when blocks are missing; kIo.

@@ -16,7 +16,7 @@ enum class DType : std::uint8_t { kF32, kF16, kBF16, kI8, kI4 };
 inline constexpr std::size_t kPage = 16384;  // data_start and stride are multiples of it
 inline constexpr std::size_t kI4Group = 32;  // elements that share a scale, along a row
 
-std::string_view name(DType dtype);                      // "f32" "f16" "bf16" "i8" "i4"
+std::string_view name(DType dtype);                       // "f32" "f16" "bf16" "i8" "i4"
 std::optional<DType> parse_dtype(std::string_view text);  // nullopt for anything else
 
 // Bytes of `columns` elements of one matrix row, and of that row's scales. REQUIRES columns % 32 == 0 for kI4.

@@ -16,8 +16,8 @@ struct MemoryRows {
   const std::byte* scales = nullptr;
 };
 
-// x, y: row-major [tokens, d], f32; y is overwritten. Any number of blocks, each with its own r and dtype; none gives zeros.
-// No allocation: `scratch` holds at least memory_ffn_scratch(...) floats. x, y and scratch do not overlap.
+// x, y: row-major [tokens, d], f32; y is overwritten. Any number of blocks, each with its own r and dtype; none gives
+// zeros. No allocation: `scratch` holds at least memory_ffn_scratch(...) floats. x, y and scratch do not overlap.
 // Thread-compatible: calls on distinct y and scratch may run at once.
 std::size_t memory_ffn_scratch(std::span<const MemoryRows> blocks, std::size_t tokens, std::size_t d);
 void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t tokens, std::size_t d, float* y,

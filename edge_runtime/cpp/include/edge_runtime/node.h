@@ -6,8 +6,8 @@
 
 namespace edge {
 
-// Node `index` of a level is child `index mod fanout` of node `index div fanout` of the level above. Level 0 has one node, the
-// generic memory; it is nobody's parent.
+// Node `index` of a level is child `index mod fanout` of node `index div fanout` of the level above. Level 0 has one
+// node, the generic memory; it is nobody's parent.
 struct Node {
   std::uint32_t level = 0;
   std::uint64_t index = 0;

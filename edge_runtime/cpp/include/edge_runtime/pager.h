@@ -50,10 +50,10 @@ Result<PagedLevel> open_level(const std::vector<std::string>& paths, StorageKind
                               const std::shared_ptr<ReadPool>& pool);
 
 struct PagerOptions {
-  std::uint64_t budget = 0;   // bytes, resident and in flight together
-  bool verify = true;         // compare every layer with its checksum before it is used
-  std::vector<Node> blocked;  // refused, each with its subtree
-  std::vector<Node> removed;  // refused
+  std::uint64_t budget = 0;        // bytes, resident and in flight together
+  bool verify = true;              // compare every layer with its checksum before it is used
+  std::vector<Node> blocked = {};  // refused, each with its subtree
+  std::vector<Node> removed = {};  // refused
   EvictionScore score = level_weighted_recency;
   std::uint64_t chunk_bytes = std::uint64_t{1} << 20;  // of one read; a multiple of kPage
 };

@@ -15,7 +15,8 @@ namespace edge {
 
 struct Route {
   std::vector<std::uint64_t> path;  // path[l - 1]: the chosen node of level l
-  // margins[l - 1]: squared distance of the runner-up among the siblings, less the chosen one's; infinity for an only child.
+  // margins[l - 1]: squared distance of the runner-up among the siblings, less the chosen one's; infinity for an only
+  // child.
   std::vector<float> margins;
 };
 
@@ -29,9 +30,9 @@ class Tree {
   std::uint32_t depth() const { return static_cast<std::uint32_t>(centroids_.size()); }
   std::uint32_t dim() const { return dim_; }
 
-  // The nearest child at every level, in squared Euclidean distance, among those that are neither empty nor blocked; the lower
-  // index wins a tie. Ends at `depth` levels, or earlier where no child is left. Blocking a node blocks its subtree.
-  // kInvalidArgument where the embedding has another dimension or a value that is not finite.
+  // The nearest child at every level, in squared Euclidean distance, among those that are neither empty nor blocked;
+  // the lower index wins a tie. Ends at `depth` levels, or earlier where no child is left. Blocking a node blocks its
+  // subtree. kInvalidArgument where the embedding has another dimension or a value that is not finite.
   Result<Route> descend(std::span<const float> embedding, std::span<const Node> blocked = {},
                         std::optional<std::uint32_t> depth = std::nullopt) const;
 
@@ -43,8 +44,8 @@ class Tree {
   std::vector<std::vector<std::int32_t>> documents_;
 };
 
-// Writes the file that Tree::open reads: centroids[l - 1] is [fanout^l, dim], documents[l - 1] is [fanout^l]. The file appears whole or
-// not at all. kInvalidArgument, kIo.
+// Writes the file that Tree::open reads: centroids[l - 1] is [fanout^l, dim], documents[l - 1] is [fanout^l]. The file
+// appears whole or not at all. kInvalidArgument, kIo.
 Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t dim,
                   std::span<const std::span<const float>> centroids,
                   std::span<const std::span<const std::int32_t>> documents);
