@@ -1,0 +1,1 @@
+"""The console script `edge-runtime`: one verb a file."""
