@@ -66,13 +66,13 @@ def _external() -> dict[str, metadata.EntryPoint]:
 def _parser() -> Parser:
     parser = Parser(
         prog="edge-runtime",
-        description="On-device inference with memory paging: a small language model in RAM, its memory bank on flash.",
+        description="On-device inference with memory paging: a small model in RAM, its memory bank on flash.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser.add_argument("-h", "--help", action=_Help, nargs=0, help="this text")
     parser.add_argument("--version", action=_Version, nargs=0, help="the version")
-    parser.add_argument("verb", metavar="VERB", help="what to do")
+    parser.add_argument("verb", metavar="VERB", nargs="?", help="what to do")
     parser.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="the verb's own arguments")
     return parser
 
@@ -92,6 +92,8 @@ def _load(name: str, parser: Parser) -> Verb:
 def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
+    if chosen.verb is None:
+        parser.error(f"name a verb: {', '.join(BUILT_IN)}")
     verb = _load(chosen.verb, parser)
     verb_parser = Parser(prog=f"edge-runtime {verb.name}", description=verb.help)
     verb.add_arguments(verb_parser)

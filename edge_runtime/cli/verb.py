@@ -1,4 +1,4 @@
-"""What a verb of the console script is; other packages bring theirs as entry points in `ENTRY_POINT_GROUP`."""
+"""What a verb of the console script is; other packages join with entry points in `ENTRY_POINT_GROUP`."""
 
 from __future__ import annotations
 

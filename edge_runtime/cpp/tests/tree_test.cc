@@ -1,0 +1,92 @@
+#include "edge_runtime/tree.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <vector>
+
+#include "bank_fixture.h"
+
+namespace edge {
+namespace {
+
+using testing::TempDir;
+
+// Fanout 2, depth 2, dim 2: level 1 at x = -1 and +1, its children at y = -1 and +1.
+class TreeFile : public ::testing::Test {
+ protected:
+  void write(std::array<std::int32_t, 4> leaves = {5, 5, 5, 5}) {
+    const std::vector<float> one = {-1, 0, 1, 0};
+    const std::vector<float> two = {-1, -1, -1, 1, 1, -1, 1, 1};
+    const std::vector<std::int32_t> counts = {10, 10};
+    const std::array<std::span<const float>, 2> centroids = {one, two};
+    const std::array<std::span<const std::int32_t>, 2> documents = {counts, leaves};
+    const auto written = write_tree(path_, 2, 2, centroids, documents);
+    ASSERT_TRUE(written) << written.error().message;
+  }
+
+  std::vector<std::uint64_t> path_of(std::vector<float> x, std::vector<Node> blocked = {},
+                                     std::optional<std::uint32_t> depth = std::nullopt) {
+    const auto tree = Tree::open(path_);
+    EXPECT_TRUE(tree) << tree.error().message;
+    return tree->descend(x, blocked, depth)->path;
+  }
+
+  using Path = std::vector<std::uint64_t>;
+  TempDir dir_;
+  std::string path_ = dir_.file("tree.safetensors");
+};
+
+TEST_F(TreeFile, DescendsToTheNearestChild) {
+  write();
+  EXPECT_EQ(path_of({-0.5F, 0.2F}), (Path{0, 1}));
+  EXPECT_EQ(path_of({2, -3}), (Path{1, 2}));
+  EXPECT_EQ(path_of({2, -3}, {}, 1), (Path{1}));
+  EXPECT_EQ(path_of({0, 0}), (Path{0, 0}));  // ties go to the lower index
+  const auto route = *Tree::open(path_)->descend(std::vector<float>{-0.5F, 0.0F});
+  EXPECT_FLOAT_EQ(route.margins[0], 2.25F - 0.25F);
+  EXPECT_FLOAT_EQ(route.margins[1], 0.0F);
+}
+
+TEST_F(TreeFile, PassesByBlockedAndEmptyNodes) {
+  write({5, 0, 5, 5});
+  EXPECT_EQ(path_of({-1, 1}), (Path{0, 0}));            // node 1 of level 2 is empty
+  EXPECT_EQ(path_of({-1, 1}, {{1, 0}}), (Path{1, 3}));  // the whole subtree is out
+  EXPECT_EQ(path_of({-1, 1}, {{2, 0}}), (Path{0}));     // no child is left: the path ends early
+  EXPECT_EQ(path_of({-1, 1}, {{1, 0}, {1, 1}}), (Path{}));
+  EXPECT_TRUE(std::isinf(Tree::open(path_)->descend(std::vector<float>{-1, 1})->margins[1]));
+}
+
+TEST_F(TreeFile, RefusesEmbeddingsThatDoNotFit) {
+  write();
+  const auto tree = *Tree::open(path_);
+  EXPECT_EQ(tree.descend(std::vector<float>{1}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(tree.descend(std::vector<float>{1, std::nanf("")}).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(TreeFile, RefusesDamagedFiles) {
+  write();
+  const auto bytes = testing::read_file(path_);
+  for (std::size_t size = 0; size < bytes.size(); size += 7) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc)
+        .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(size));
+    EXPECT_FALSE(Tree::open(path_)) << size;
+  }
+  EXPECT_EQ(Tree::open(dir_.file("none")).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(TreeFile, WriterRefusesWrongShapes) {
+  const std::vector<float> centroids = {0, std::numeric_limits<float>::infinity()};
+  const std::vector<std::int32_t> documents = {1, 1};
+  const std::array<std::span<const float>, 1> c = {centroids};
+  const std::array<std::span<const std::int32_t>, 1> n = {documents};
+  EXPECT_FALSE(write_tree(path_, 2, 1, c, n));   // not finite
+  EXPECT_FALSE(write_tree(path_, 3, 1, c, n));   // not fanout^1 nodes
+  EXPECT_FALSE(write_tree(path_, 2, 1, c, {}));  // no counts
+}
+
+}  // namespace
+}  // namespace edge

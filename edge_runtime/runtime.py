@@ -1,0 +1,141 @@
+"""A bundle made ready: pager, router and engine, which sessions share."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer
+
+from edge_runtime import _core
+from edge_runtime.bundle import Bundle, Memory
+from edge_runtime.engines import Engine, open_embedder, open_engine
+from edge_runtime.errors import UnsupportedError
+from edge_runtime.pager import Pager, StorageKind, parse_budget
+from edge_runtime.router import Router
+from edge_runtime.stats import resident_memory
+from edge_runtime.text import ChatTemplate, load_tokenizer
+
+if TYPE_CHECKING:
+    from edge_runtime.session import Session
+
+F32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a runtime holds, in bytes. The budget covers blocks of the bank and nothing else."""
+
+    bank_bytes: int
+    budget_bytes: int
+    kv_bytes: int  # of one session
+    weights_bytes: int  # the program file
+    engine_constant_bytes: int  # resident with the engine loaded and nothing opened
+
+
+@dataclass
+class Runtime:
+    """Owns the pager, router and engine of one bundle; `session()` is cheap and shares them.
+
+    Close it, or use it as a context manager, once its sessions are closed.
+    """
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    engine: Engine
+    pager: Pager | None
+    router: Router | None
+    footprint: Footprint
+
+    @classmethod
+    def open(
+        cls,
+        bundle: str | Path,
+        budget: int | str | None = None,
+        engine: str | None = None,
+        storage: StorageKind = "auto",
+        threads: int = 2,
+    ) -> Runtime:
+        """Opens a bundle directory.
+
+        Args:
+            budget: for bank bytes, such as 8_000_000 or "8MB"; None fits two leases, so that one topic stays in
+                memory while the next arrives.
+            engine: which of the bundle's engines; None takes its first program's.
+            storage: how the bank is read: auto, direct or mapped.
+            threads: of the engine.
+
+        Raises:
+            EdgeRuntimeError: see `edge_runtime.errors`; the message names the file and what to do.
+        """
+        opened = Bundle.open(bundle)
+        manifest = opened.manifest
+        if not manifest.programs:
+            raise UnsupportedError(f"{opened.directory}: it has no program: export it for an engine")
+        name = engine or manifest.programs[0].engine
+        if all(program.engine != name for program in manifest.programs):
+            there = ", ".join(sorted({program.engine for program in manifest.programs}))
+            raise UnsupportedError(f"{opened.directory}: it has no program for {name!r}; it has {there}")
+        importlib.import_module(f"edge_runtime.engines.{name}")
+        engine_constant = resident_memory().total
+        size = 0
+        pager = router = None
+        if manifest.memory is not None:
+            size = default_budget(manifest.memory) if budget is None else parse_budget(budget)
+            pager = Pager(opened.level_paths, size, storage, opened.blocked, opened.removed)
+        if manifest.router is not None:
+            tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
+            embedder = open_embedder(opened, manifest.router.default)
+            router = Router(tree, embedder, opened.blocked)
+        anchor = manifest.anchor
+        program = next(program for program in manifest.programs if program.engine == name)
+        return cls(
+            bundle=opened,
+            tokenizer=load_tokenizer(opened),
+            engine=open_engine(opened, threads, name),
+            pager=pager,
+            router=router,
+            footprint=Footprint(
+                bank_bytes=opened.bank_bytes,
+                budget_bytes=size,
+                kv_bytes=2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length,
+                weights_bytes=manifest.files[program.path].bytes,
+                engine_constant_bytes=engine_constant,
+            ),
+        )
+
+    def session(self) -> Session:
+        """A new conversation, with a KV cache of its own."""
+        from edge_runtime.session import Session
+
+        return Session(self)
+
+    def chat_template(self) -> ChatTemplate:
+        """The bundle's template; plain text where it has none."""
+        tokens = self.bundle.manifest.tokens
+        bos, eos = (
+            self.tokenizer.id_to_token(token) or "" if token is not None else ""
+            for token in (tokens.bos, tokens.eos[0] if tokens.eos else None)
+        )
+        return ChatTemplate(self.bundle.manifest.chat_template, bos, eos)
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+def default_budget(memory: Memory) -> int:
+    """Bytes of two leases: a path, or the generic memory where that is larger."""
+    blocks = {level.level: level.block_bytes for level in memory.levels}
+    path = sum(size for level, size in blocks.items() if level > 0)
+    return 2 * max(path, blocks.get(0, 0))
