@@ -1,0 +1,106 @@
+"""Engines run a bundle's programs; one file an engine. What the rest of the runtime asks of one stands here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import UnsupportedError
+
+ENGINES = ("executorch",)
+
+
+class Context(Protocol):
+    """One conversation's KV cache. Not thread-safe."""
+
+    @property
+    def position(self) -> int:
+        """Tokens in the KV cache."""
+        ...
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that the KV cache can hold."""
+        ...
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of the KV cache, full."""
+        ...
+
+    def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
+        """Appends tokens i64 [T], T >= 1, and returns the logits f32 [vocab_size] of the last.
+
+        memory: the handle of a lease, 0 for none. The call waits for each layer's memory where it is read.
+
+        Raises:
+            ContextOverflowError: the tokens do not fit; nothing was appended.
+            EdgeRuntimeError: reading memory failed; the cache is as it was before the call.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Empties the KV cache."""
+        ...
+
+
+class Engine(Protocol):
+    """An opened program, shared by its contexts."""
+
+    def new_context(self) -> Context:
+        """A context with an empty KV cache of its own; weights are shared."""
+        ...
+
+
+class Embedder(Protocol):
+    """Turns text into a point of the router's space."""
+
+    def embed(self, text: str) -> npt.NDArray[np.float32]:
+        """f32 [dim], L2-normalised."""
+        ...
+
+
+class EngineModule(Protocol):
+    """What a file of this package offers."""
+
+    def open_engine(self, bundle: Bundle, threads: int) -> Engine: ...
+
+    def open_embedder(self, bundle: Bundle, name: str, threads: int) -> Embedder: ...
+
+
+def load(engine: str) -> EngineModule:
+    """The engine's module; importing it loads its libraries.
+
+    Raises:
+        UnsupportedError: no engine of that name, or it is not built or installed here.
+    """
+    if engine not in ENGINES:
+        raise UnsupportedError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+    module: EngineModule = importlib.import_module(f"edge_runtime.engines.{engine}")  # type: ignore[assignment]
+    return module
+
+
+def open_engine(bundle: Bundle, threads: int, engine: str | None = None) -> Engine:
+    """Opens the bundle's program for an engine, by default that of its first program.
+
+    threads: of the engine, >= 1.
+
+    Raises:
+        UnsupportedError: the bundle has no program for it, or it is not installed.
+        BadFormatError: the program is damaged.
+    """
+    programs = bundle.manifest.programs
+    name = engine or (programs[0].engine if programs else ENGINES[0])
+    return load(name).open_engine(bundle, threads)
+
+
+def open_embedder(bundle: Bundle, name: str, threads: int) -> Embedder:
+    """Opens the embedder of that name with the engine that its program is for."""
+    router = bundle.manifest.router
+    if router is None:
+        raise UnsupportedError(f"{bundle.directory}: it has no router")
+    return load(router.embedder(name).engine).open_embedder(bundle, name, threads)
