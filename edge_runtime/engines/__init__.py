@@ -80,7 +80,7 @@ def load(engine: str) -> EngineModule:
     """
     if engine not in ENGINES:
         raise UnsupportedError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
-    module: EngineModule = importlib.import_module(f"edge_runtime.engines.{engine}")  # type: ignore[assignment]
+    module: EngineModule = importlib.import_module(f"edge_runtime.engines.{engine}")
     return module
 
 

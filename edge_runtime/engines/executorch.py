@@ -46,7 +46,9 @@ _load_attention_kernels()
 class ExecuTorchContext:
     """See `engines.Context`. The KV cache is the loaded method's own state."""
 
-    def __init__(self, method: _executorch.Method, spec: ProgramSpec, context_length: int, kv_bytes: int) -> None:
+    def __init__(
+        self, method: _executorch.Method, spec: ProgramSpec, context_length: int, kv_bytes: int
+    ) -> None:
         self._method, self._max_prefill = method, spec.max_prefill
         self._context_length, self._kv_bytes = context_length, kv_bytes
         self._position = 0
@@ -98,7 +100,9 @@ class ExecuTorchEngine:
                     f"but level {level.level} is {level.dtype}: export the bundle again"
                 )
         self._context_length = anchor.context_length
-        self._kv_bytes = 2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
+        self._kv_bytes = (
+            2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
+        )
         self._program = _executorch.Program(str(bundle.path_of(self._spec.path)), threads)
 
     def new_context(self) -> ExecuTorchContext:
@@ -127,8 +131,9 @@ class ExecuTorchEmbedder:
         """f32 [dim]. A text longer than a window: the mean of its windows' embeddings, renormalised."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         windows = [ids[start : start + self._width] for start in range(0, len(ids), self._width)] or [[]]
-        total = sum(self._embed([self._cls, *window, self._sep]) for window in windows)
-        return np.asarray(total / np.linalg.norm(total), np.float32)
+        total = np.sum([self._embed([self._cls, *window, self._sep]) for window in windows], axis=0)
+        unit: npt.NDArray[np.float32] = total / np.linalg.norm(total)
+        return unit
 
     def _embed(self, window: list[int]) -> npt.NDArray[np.float32]:
         tokens = np.array([window], np.int64)

@@ -1,7 +1,7 @@
 """The anchor as a program with a KV cache: one call appends T tokens and gives the logits of the last.
 
-The attention is ExecuTorch's fused one (`llama::update_cache`, `llama::custom_sdpa`): it reads the cache in place, where
-indexing a cache buffer would copy it. FFN layers that carry memory add `edge::memory_ffn` (Pouransari et al. 2025,
+The attention is ExecuTorch's fused one (`llama::update_cache`, `llama::custom_sdpa`): it reads the cache in place,
+where indexing a cache buffer would copy it. FFN layers that carry memory add `edge::memory_ffn` (Pouransari et al. 2025,
 section 2).
 """
 
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import executorch.extension.llm.custom_ops.custom_ops  # noqa: F401  # registers llama::*
 import torch
-
-# Registers llama::update_cache and llama::custom_sdpa.
-import executorch.extension.llm.custom_ops.custom_ops  # noqa: F401, I001
 from torch import Tensor, nn
 
 from edge_export import ops  # noqa: F401  # registers edge::memory_ffn
@@ -28,6 +26,8 @@ class CachedAttention(nn.Module):
         self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.heads, self.head_dim = attention.heads, attention.head_dim
         shape = (1, context_length, self.heads, self.head_dim)
+        self.k_cache: Tensor
+        self.v_cache: Tensor
         self.register_buffer("k_cache", torch.zeros(shape), persistent=False)
         self.register_buffer("v_cache", torch.zeros(shape), persistent=False)
 
@@ -60,6 +60,7 @@ class PagedDecoder(nn.Module):
         super().__init__()
         config = anchor.config
         self.tok_embeddings, self.norm = anchor.tok_embeddings, anchor.norm
+        self.context_length = config.context_length
         self.blocks = nn.ModuleList(anchor.layers)
         self.attentions = nn.ModuleList(
             CachedAttention(cast(Block, block).attention, config.context_length) for block in anchor.layers
@@ -67,6 +68,8 @@ class PagedDecoder(nn.Module):
         self.output = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.output.weight = cast(nn.Parameter, anchor.output_weight)
         self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
+        self.cos: Tensor
+        self.sin: Tensor
         cos, sin = rotary_tables(config, config.context_length, torch.device("cpu"))
         self.register_buffer("cos", cos[:, None], persistent=False)
         self.register_buffer("sin", sin[:, None], persistent=False)
@@ -78,10 +81,11 @@ class PagedDecoder(nn.Module):
         """
         length, start = tokens.shape[1], cast(int, position.item())
         torch._check(start >= 0)
-        torch._check(start + length <= self.cos.shape[0])
+        torch._check(start + length <= self.context_length)
         cos, sin = self.cos.narrow(0, start, length), self.sin.narrow(0, start, length)
         x = self.tok_embeddings(tokens)
-        for index, (block, attention) in enumerate(zip(self.blocks, self.attentions, strict=True)):
+        for index, (module, attention) in enumerate(zip(self.blocks, self.attentions, strict=True)):
+            block = cast(Block, module)
             x = x + attention(block.attention_norm(x), cos, sin, start)
             h = block.ffn_norm(x)
             x = x + block.feed_forward(h)

