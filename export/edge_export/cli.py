@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     out: Path = arguments.out
     if arguments.max_prefill < 1:
         raise InvalidArgumentError(f"--max-prefill {arguments.max_prefill}: it must be 1 or more")
