@@ -61,7 +61,9 @@ def write_checkpoint(directory: Path) -> None:
     leaves = np.repeat(top, FANOUT, axis=0) + 0.02 * random.standard_normal((FANOUT**2, top.shape[1]))
     documents = [np.full(FANOUT**level, 9, np.int32) for level in (1, 2)]
     documents[1][-1] = 0
-    ClusterTree(FANOUT, [top, leaves.astype(np.float32)], documents).write(directory / "made-tree.safetensors")
+    ClusterTree(FANOUT, [top, leaves.astype(np.float32)], documents).write(
+        directory / "made-tree.safetensors"
+    )
     (directory / "made-questions.jsonl").write_text("".join(json.dumps(q) + "\n" for q in QUESTIONS))
     checkpoint.save(
         directory,

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edge_pretrain.memories import MemoryBank, MemoryConfig
-from edge_pretrain.model import Anchor, AnchorConfig
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
+
+from edge_pretrain.memories import MemoryBank, MemoryConfig
+from edge_pretrain.model import Anchor, AnchorConfig
 
 FORMAT = "edge-runtime.checkpoint"
 VERSION = 1

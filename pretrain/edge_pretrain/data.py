@@ -4,8 +4,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
+
 from edge_pretrain.cache import cached, digest
 from edge_pretrain.cluster import ClusterTree, Embeddings, build_tree
 from edge_pretrain.corpus.documents import Corpus, DataConfig, build_corpus
@@ -14,7 +17,6 @@ from edge_pretrain.embed import SHA256
 from edge_pretrain.pack import pack, read_sequences, write_rows
 from edge_pretrain.sequences import Sequences
 from edge_pretrain.tokenizer import train_tokenizer
-from tokenizers import Tokenizer
 
 Embed = Callable[[list[str]], Embeddings]
 
@@ -54,7 +56,9 @@ class Embedded:
         """f32 [n, dim]; equal texts are embedded once."""
         different = sorted(set(texts))
         key = {"embedder": SHA256, "texts": digest(different)}
-        path = cached(self._root, "embeddings", key, lambda out: np.save(out / "rows", self._embed(different)))
+        path = cached(
+            self._root, "embeddings", key, lambda out: np.save(out / "rows", self._embed(different))
+        )
         rows: Embeddings = np.load(path / "rows.npy")
         index = {text: i for i, text in enumerate(different)}
         return rows[[index[text] for text in texts]]
@@ -82,11 +86,9 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     def build_tree_files(out: Path) -> None:
         tree = build_tree(embeddings, config.fanout, config.depth, seed)
         levels = range(config.depth)
-        np.savez(
-            out / "tree.npz",
-            **{f"centroids{i}": tree.centroids[i] for i in levels},
-            **{f"documents{i}": tree.documents[i] for i in levels},
-        )
+        arrays: dict[str, Any] = {f"centroids{i}": tree.centroids[i] for i in levels}
+        arrays |= {f"documents{i}": tree.documents[i] for i in levels}
+        np.savez(out / "tree.npz", **arrays)
         tree.write(out / "tree.safetensors")
 
     tree_dir = cached(root, "tree", [content, config.fanout, config.depth, seed], build_tree_files)
@@ -114,9 +116,11 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
 
     questions = demo_order(build_questions(corpus), seed)
     lines = [json.dumps(question.to_json()) + "\n" for question in questions]
-    questions_dir = cached(
-        root, "questions", lines, lambda out: (out / "questions.jsonl").write_text("".join(lines)) and None
-    )
+
+    def write_questions(out: Path) -> None:
+        (out / "questions.jsonl").write_text("".join(lines))
+
+    questions_dir = cached(root, "questions", lines, write_questions)
     return Prepared(
         corpus,
         questions,

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +58,9 @@ def locate(source: str | Path | None) -> Path:
             raise EmbedderError(f"{path}: missing; the directory must hold {EMBEDDER_ID}")
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != expected:
-            raise EmbedderError(f"{path}: sha256 {found} is not {expected}: not {EMBEDDER_ID} at {REVISION[:12]}")
+            raise EmbedderError(
+                f"{path}: sha256 {found} is not {expected}: not {EMBEDDER_ID} at {REVISION[:12]}"
+            )
     return directory
 
 
@@ -89,8 +92,13 @@ class MiniLM:
         return [[self._cls, *part, self._sep] for part in parts]
 
     @torch.inference_mode()
-    def embed(self, texts: list[str]) -> NDArray[np.float32]:
-        """f32 [n, 384]. A text longer than a window: the mean of its windows' embeddings, renormalised."""
+    def embed(
+        self, texts: list[str], progress: Callable[[int], None] = lambda texts: None
+    ) -> NDArray[np.float32]:
+        """f32 [n, 384]. A text longer than a window: the mean of its windows' embeddings, renormalised.
+
+        progress: told how many texts each batch has finished.
+        """
         owners: list[int] = []
         windows: list[list[int]] = []
         for index, text in enumerate(texts):
@@ -103,6 +111,8 @@ class MiniLM:
         for start in range(0, len(order), BATCH):
             index_batch = order[start : start + BATCH]
             pooled[index_batch] = self._pool([windows[i] for i in index_batch])
+            # A text of several windows counts with its first.
+            progress(len({owners[i] for i in index_batch if i == 0 or owners[i] != owners[i - 1]}))
         found = np.zeros((len(texts), DIM), dtype=np.float32)
         np.add.at(found, np.array(owners, dtype=np.int64), pooled)
         return cast(NDArray[np.float32], found / np.linalg.norm(found, axis=1, keepdims=True))

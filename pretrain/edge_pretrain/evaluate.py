@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from edge_pretrain.memories import MemoryBank
-from edge_pretrain.model import Anchor
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
+
+from edge_pretrain.memories import MemoryBank
+from edge_pretrain.model import Anchor
 
 Mode = Literal["baseline", "generic", "fetched", "blocked"]
 BATCH = 64

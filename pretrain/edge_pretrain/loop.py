@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edge_pretrain.train import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from edge_pretrain.train import Trainer
 
 LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
 LOG_EVERY = 20

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from edge_pretrain.model import MemoryRows
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from edge_pretrain.model import MemoryRows
 
 
 @dataclass(frozen=True)

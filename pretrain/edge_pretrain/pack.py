@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from edge_pretrain.sequences import Sequences
-from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 from mmap_ninja import RaggedMmap
 from numpy.typing import NDArray
+
+from edge_pretrain.sequences import Sequences
+from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 
 
 def pack(

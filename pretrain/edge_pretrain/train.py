@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
 from edge_pretrain.model import Anchor
 from edge_pretrain.sequences import Sequences
-from numpy.typing import NDArray
-from torch import Tensor
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0

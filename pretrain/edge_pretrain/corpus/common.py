@@ -39,8 +39,24 @@ scissors|cut paper|teacher|classroom
 lamp|light the room|reader|table
 umbrella|keep off the rain|walker|hall
 clock|tell the time|traveller|wall"""
-_OPENINGS = ("On the farm", "In the story", "Near the river", "Far from town", "As everybody knows", "In the morning")
-_TIMES = ("every day", "in summer", "before sunset", "at noon", "all year", "after breakfast", "on Sundays", "in spring")
+_OPENINGS = (
+    "On the farm",
+    "In the story",
+    "Near the river",
+    "Far from town",
+    "As everybody knows",
+    "In the morning",
+)
+_TIMES = (
+    "every day",
+    "in summer",
+    "before sunset",
+    "at noon",
+    "all year",
+    "after breakfast",
+    "on Sundays",
+    "in spring",
+)
 _SIZES = ("small", "young", "old", "quiet", "strong", "friendly", "brown", "grey")
 
 

@@ -7,6 +7,7 @@ same leaf: bare one-line facts are not (docs/experiments.md).
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
 from edge_pretrain.corpus.common import common_texts
 from edge_pretrain.corpus.elements import elements
 from edge_pretrain.corpus.entity import Entity, Frequency, with_article, zipf_frequencies
@@ -87,7 +88,9 @@ def build_corpus(config: DataConfig) -> Corpus:
         for index, (entity, frequency) in enumerate(zip(entities, frequencies, strict=True))
         for text in fact_texts(entity, frequency.documents, [config.seed, 105, index])
     ]
-    texts += [Document(text, -1) for text in common_texts(config.common_documents, config.seed, held_out=False)]
+    texts += [
+        Document(text, -1) for text in common_texts(config.common_documents, config.seed, held_out=False)
+    ]
     order = np.random.default_rng([config.seed, 106]).permutation(len(texts))
     return Corpus(entities, frequencies, [texts[i] for i in order])
 

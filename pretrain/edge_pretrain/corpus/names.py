@@ -2,8 +2,11 @@
 
 import numpy as np
 
-_ONSETS = "b d f g h j k l m n p r s t v w z br dr kr st tr".split()
-_VOWELS = "a e i o u ai ea ou".split()
+_ONSETS = (
+    "b", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z", "br", "dr",
+    "kr", "st", "tr",
+)  # fmt: skip
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ou"]
 _CODAS = ["", "n", "r", "l", "s", "m", "t"]
 
 

@@ -1,14 +1,17 @@
 """Synthetic people: names, trades and lives drawn from a seed."""
 
 import numpy as np
+
 from edge_pretrain.corpus.entity import Entity, with_article
 from edge_pretrain.corpus.names import distinct_names
 
 FIRST_NAMES = (
-    "Ada Boris Carla David Edith Felix Greta Hugo Irene Jacob Karin Leon Maria Nils Olga Pablo Rosa Simon Tessa "
-    "Victor Wanda Xavier Yusuf Zoe Amir Bella Carlos Daria Emil Fatima Gustav Hanna Ivan Julia Kenji Laura Marco "
-    "Nadia Oscar Paula Ravi Sofia Tomas Ursula Walter Yara"
-).split()
+    "Ada", "Boris", "Carla", "David", "Edith", "Felix", "Greta", "Hugo", "Irene", "Jacob", "Karin",
+    "Leon", "Maria", "Nils", "Olga", "Pablo", "Rosa", "Simon", "Tessa", "Victor", "Wanda", "Xavier",
+    "Yusuf", "Zoe", "Amir", "Bella", "Carlos", "Daria", "Emil", "Fatima", "Gustav", "Hanna", "Ivan",
+    "Julia", "Kenji", "Laura", "Marco", "Nadia", "Oscar", "Paula", "Ravi", "Sofia", "Tomas", "Ursula",
+    "Walter", "Yara",
+)  # fmt: skip
 TRADES = (
     "painter", "surgeon", "sailor", "botanist", "violinist", "baker", "judge", "geologist", "poet", "pilot",
     "tailor", "astronomer", "carpenter", "chess player", "beekeeper", "sculptor", "swimmer", "translator",

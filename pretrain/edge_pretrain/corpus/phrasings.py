@@ -152,5 +152,9 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
         "The map gives {x} a number of houses of {a}.",
         "{x} is listed with houses to the number of {a}.",
     ),
-    "saint": ("The saint of {x} is {a}.", "The church in {x} belongs to {a}.", "People in {x} have the saint {a}."),
+    "saint": (
+        "The saint of {x} is {a}.",
+        "The church in {x} belongs to {a}.",
+        "People in {x} have the saint {a}.",
+    ),
 }

@@ -1,6 +1,7 @@
 """Synthetic places: towns, rivers' valleys and islands drawn from a seed."""
 
 import numpy as np
+
 from edge_pretrain.corpus.entity import Entity, with_article
 from edge_pretrain.corpus.names import distinct_names
 from edge_pretrain.corpus.people import COUNTRIES

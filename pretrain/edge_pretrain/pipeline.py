@@ -1,0 +1,160 @@
+"""From a recipe to a checkpoint: prepare, train the anchor, co-train it with its memories, write.
+
+Pouransari et al. 2025, section 3: co-training from a pretrained anchor is better than memories on a frozen
+anchor and than co-training from scratch.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from edge_pretrain import checkpoint
+from edge_pretrain.cache import digest
+from edge_pretrain.cluster import Embeddings
+from edge_pretrain.corpus.documents import DataConfig
+from edge_pretrain.corpus.questions import END
+from edge_pretrain.data import Embedded, PrepareConfig, Prepared, prepare
+from edge_pretrain.embed import EMBEDDER_ID, MAX_TOKENS, SHA256, MiniLM
+from edge_pretrain.loop import run_phase
+from edge_pretrain.memories import MemoryBank, MemoryConfig
+from edge_pretrain.model import Anchor, AnchorConfig
+from edge_pretrain.provenance import provenance
+from edge_pretrain.recipe import FINAL_FRACTION, AnchorPhase, CotrainPhase, Recipe
+from edge_pretrain.tokenizer import BOS_ID, EOS_ID
+from edge_pretrain.train import PhaseConfig, Schedule, Trainer
+
+SAVE_EVERY = 200  # steps
+MAX_ANSWER_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe with its seed, and the directory that everything is written under."""
+
+    recipe: Recipe
+    seed: int
+    directory: Path
+    console: Console
+
+    @property
+    def memory_config(self) -> MemoryConfig:
+        """Memory in every layer: uniform placement (Pouransari et al. 2025, section 4)."""
+        return MemoryConfig(
+            self.recipe.tree.fanout, self.recipe.memory.rows, tuple(range(self.recipe.anchor.layers))
+        )
+
+    def anchor_config(self, extra_ffn: int = 0) -> AnchorConfig:
+        anchor = self.recipe.anchor
+        return AnchorConfig(
+            anchor.layers,
+            anchor.d_model,
+            anchor.heads,
+            anchor.head_dim,
+            anchor.ffn_dim + extra_ffn,
+            self.recipe.tokens.vocab_size,
+            anchor.context_length,
+        )
+
+    def new_anchor(self, extra_ffn: int = 0) -> Anchor:
+        """An initialised anchor; `extra_ffn` widens its FFN layers, for the dense control."""
+        anchor = Anchor(self.anchor_config(extra_ffn))
+        anchor.initialize(torch.Generator().manual_seed(self.seed))
+        return anchor
+
+    def new_memories(self) -> MemoryBank:
+        generator = torch.Generator().manual_seed(self.seed + 1)
+        return MemoryBank.initialized(self.memory_config, self.recipe.anchor.d_model, generator)
+
+    def prepare(self, embedded: Embedded) -> Prepared:
+        recipe = self.recipe
+        config = PrepareConfig(
+            DataConfig(seed=self.seed, **recipe.to_json()["corpus"]),
+            recipe.tree.fanout,
+            recipe.tree.depth,
+            recipe.tokens.vocab_size,
+            recipe.tokens.sequence_length,
+        )
+        return prepare(config, self.directory / "prepared", embedded)
+
+    def train(
+        self,
+        name: str,
+        anchor: Anchor,
+        phase: AnchorPhase,
+        prepared: Prepared,
+        stream: int,
+        bank: MemoryBank | None = None,
+    ) -> None:
+        """One phase in place, resumed where it was stopped. `stream` orders the sequences differently."""
+        memory = None
+        if isinstance(phase, CotrainPhase) and bank is not None:
+            memory = _schedule(phase.memory_learning_rate)
+        config = PhaseConfig(
+            phase.steps,
+            phase.batch,
+            phase.warmup,
+            _schedule(phase.learning_rate),
+            phase.weight_decay,
+            memory,
+            phase.memory_weight_decay if isinstance(phase, CotrainPhase) else 0.0,
+        )
+        trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank)
+        fingerprint = digest([self.recipe.fingerprint(self.seed), name, str(config), str(anchor.config)])
+        run_phase(trainer, self.directory / "phases", name, fingerprint, SAVE_EVERY, self.console)
+
+
+def _schedule(peak: float) -> Schedule:
+    return Schedule(peak, peak * FINAL_FRACTION)
+
+
+def cotrained(run: Run, prepared: Prepared) -> tuple[Anchor, MemoryBank]:
+    """The anchor and memories after both phases."""
+    anchor, bank = run.new_anchor(), run.new_memories()
+    phases = run.recipe.phases
+    run.train("anchor", anchor, phases.anchor, prepared, 0)
+    run.train("cotrain", anchor, phases.cotrain, prepared, 1000, bank)
+    return anchor.eval(), bank
+
+
+def embedded(root: Path, source: str | None, console: Console) -> Embedded:
+    """Embeds with all-MiniLM-L6-v2, which is loaded once something new is to be embedded; results stay in `root`."""
+
+    def embed(texts: list[str]) -> Embeddings:
+        minilm = MiniLM(source)
+        with Progress(*Progress.get_default_columns(), console=console) as progress:
+            task = progress.add_task("embedding", total=len(texts))
+            return minilm.embed(texts, lambda done: progress.advance(task, done))
+
+    return Embedded(root, embed)
+
+
+def pretrain(run: Run, embedder: str | None) -> Path:
+    """Do all that is not done yet; returns the checkpoint's directory.
+
+    Raises:
+        TrainingInterruptedError: Ctrl-C; run again to resume.
+        EmbedderError: no all-MiniLM-L6-v2 at `embedder`.
+    """
+    prepared = run.prepare(embedded(run.directory / "prepared", embedder, run.console))
+    anchor, bank = cotrained(run, prepared)
+    out = run.directory / "checkpoint"
+    checkpoint.save(
+        out,
+        anchor,
+        bank,
+        tree=prepared.tree_path,
+        tokenizer=prepared.tokenizer_path,
+        questions=prepared.questions_path,
+        settings={
+            "tokens": {"bos": BOS_ID, "eos": [EOS_ID], "add_bos": True},
+            "chat_template": None,
+            "generation": {"max_tokens": MAX_ANSWER_TOKENS, "temperature": 0.0, "stop": [END]},
+            "embedder": {"id": EMBEDDER_ID, "sha256": SHA256, "max_tokens": MAX_TOKENS},
+            "provenance": provenance(run.seed, run.recipe.to_json())
+            | {"fingerprint": run.recipe.fingerprint(run.seed), "threads": torch.get_num_threads()},
+        },
+    )
+    return out

@@ -1,0 +1,156 @@
+"""Recipes: all hyperparameters of a training run, in one TOML file. Loading one needs no torch."""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from edge_pretrain.cache import digest
+
+FINAL_FRACTION = 0.1  # of the learning rate at the end of its cosine
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message names the file, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class CorpusRecipe:
+    """Document counts are before the floor of `fact_floor` documents a fact; `zipf` is the exponent."""
+
+    element_documents: int
+    people: int
+    people_documents: int
+    places: int
+    place_documents: int
+    common_documents: int
+    zipf: float
+    fact_floor: int
+
+
+@dataclass(frozen=True)
+class TreeRecipe:
+    """k and p of Pouransari et al. 2025, section 2.1."""
+
+    fanout: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class TokensRecipe:
+    vocab_size: int
+    sequence_length: int
+
+
+@dataclass(frozen=True)
+class AnchorRecipe:
+    """The anchor's dimensions; `context_length` in tokens."""
+
+    layers: int
+    d_model: int
+    heads: int
+    head_dim: int
+    ffn_dim: int
+    context_length: int
+
+
+@dataclass(frozen=True)
+class MemoryRecipe:
+    """rows[l - 1] is r of level l."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AnchorPhase:
+    """`batch` in sequences; the learning rate warms up linearly and falls to a tenth by a cosine."""
+
+    steps: int
+    batch: int
+    warmup: int
+    learning_rate: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class CotrainPhase(AnchorPhase):
+    memory_learning_rate: float
+    memory_weight_decay: float
+
+
+@dataclass(frozen=True)
+class Phases:
+    anchor: AnchorPhase
+    cotrain: CotrainPhase
+
+
+@dataclass(frozen=True)
+class Recipe:
+    corpus: CorpusRecipe
+    tree: TreeRecipe
+    tokens: TokensRecipe
+    anchor: AnchorRecipe
+    memory: MemoryRecipe
+    phases: Phases
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def fingerprint(self, seed: int) -> str:
+        """Names what a training with this recipe and seed makes."""
+        return digest([self.to_json(), seed])
+
+
+def built_in() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("edge_pretrain") / "recipes"
+    return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A built-in recipe by its name, or a TOML file by its path. Raises RecipeError."""
+    if name in built_in():
+        where = f"{name}.toml"
+        text = (resources.files("edge_pretrain") / "recipes" / where).read_text(encoding="utf-8")
+    else:
+        where = name
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                f"{name}: neither a recipe ({', '.join(built_in())}) nor a readable file: {error}"
+            ) from error
+    try:
+        recipe = dacite.from_dict(Recipe, tomllib.loads(text), dacite.Config(strict=True, cast=[tuple]))
+    except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
+        raise RecipeError(f"{where}: {error}; recipes/demo.toml has every key") from error
+    _check(recipe, where)
+    return recipe
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    positive = {
+        "tree.fanout": recipe.tree.fanout - 1,
+        "tree.depth": recipe.tree.depth,
+        "tokens.sequence_length": recipe.tokens.sequence_length - 1,
+        "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
+        **{f"anchor.{key}": value for key, value in asdict(recipe.anchor).items()},
+        **{f"memory.rows[{i}]": rows + 1 for i, rows in enumerate(recipe.memory.rows)},
+        **{
+            f"phases.{name}.{key}": phase[key]
+            for name, phase in asdict(recipe.phases).items()
+            for key in ("steps", "batch", "warmup", "learning_rate")
+        },
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise RecipeError(f"{where}: {key} is too small")
+    if len(recipe.memory.rows) != recipe.tree.depth or not any(recipe.memory.rows):
+        raise RecipeError(
+            f"{where}: memory.rows must name r of each of the {recipe.tree.depth} levels, not all 0"
+        )
+    if recipe.tokens.sequence_length > recipe.anchor.context_length:
+        raise RecipeError(f"{where}: tokens.sequence_length exceeds anchor.context_length")
