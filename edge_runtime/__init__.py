@@ -2,8 +2,8 @@
 
 from edge_runtime import Runtime
 
-with Runtime.open("demo.bundle", budget="8MB") as runtime:
-    session = runtime.session()
+runtime = Runtime.open("demo.bundle", budget="8MB")
+with runtime.session() as session:
     for text in session.generate("The atomic number of Hafnium is"):
         print(text, end="", flush=True)
     print(session.stats)

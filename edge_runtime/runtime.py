@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from edge_runtime import _core
+from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle, Memory
-from edge_runtime.engines import Engine, open_embedder, open_engine
+from edge_runtime.engines import Engine
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
@@ -38,9 +36,9 @@ class Footprint:
 
 @dataclass
 class Runtime:
-    """Owns the pager, router and engine of one bundle; `session()` is cheap and shares them.
+    """The pager, router and engine of one bundle; `session()` is cheap and shares them.
 
-    Close it, or use it as a context manager, once its sessions are closed.
+    They are freed with the runtime and the last of its sessions.
     """
 
     bundle: Bundle
@@ -79,7 +77,7 @@ class Runtime:
         if all(program.engine != name for program in manifest.programs):
             there = ", ".join(sorted({program.engine for program in manifest.programs}))
             raise UnsupportedError(f"{opened.directory}: it has no program for {name!r}; it has {there}")
-        importlib.import_module(f"edge_runtime.engines.{name}")
+        engines.load(name)
         engine_constant = resident_memory().total
         size = 0
         pager = router = None
@@ -88,20 +86,25 @@ class Runtime:
             pager = Pager(opened.level_paths, size, storage, opened.blocked, opened.removed)
         if manifest.router is not None:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
-            embedder = open_embedder(opened, manifest.router.default)
+            embedder = engines.open_embedder(opened, manifest.router.default, threads)
             router = Router(tree, embedder, opened.blocked)
         anchor = manifest.anchor
         program = next(program for program in manifest.programs if program.engine == name)
         return cls(
             bundle=opened,
             tokenizer=load_tokenizer(opened),
-            engine=open_engine(opened, threads, name),
+            engine=engines.open_engine(opened, threads, name),
             pager=pager,
             router=router,
             footprint=Footprint(
                 bank_bytes=opened.bank_bytes,
                 budget_bytes=size,
-                kv_bytes=2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length,
+                kv_bytes=2
+                * F32_BYTES
+                * anchor.layers
+                * anchor.kv_heads
+                * anchor.head_dim
+                * anchor.context_length,
                 weights_bytes=manifest.files[program.path].bytes,
                 engine_constant_bytes=engine_constant,
             ),
@@ -121,17 +124,6 @@ class Runtime:
             for token in (tokens.bos, tokens.eos[0] if tokens.eos else None)
         )
         return ChatTemplate(self.bundle.manifest.chat_template, bos, eos)
-
-    def __enter__(self) -> Runtime:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
 
 
 def default_budget(memory: Memory) -> int:

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge_runtime.errors import ContextOverflowError, InvalidArgumentError, UnsupportedError
-from edge_runtime.pager import Lease, Node, StorageKind
+from edge_runtime.pager import Lease, Node
 from edge_runtime.router import Route
 from edge_runtime.runtime import Runtime
 from edge_runtime.sampling import Sampler
@@ -21,3 +20,251 @@ from edge_runtime.stats import GenerationStats, resident_memory
 from edge_runtime.text import Detokenizer, Message, StopTexts
 
 MemoryMode = Literal["fetched", "generic", "none"]
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What one generation was asked for, defaults filled in."""
+
+    max_tokens: int
+    sampler: Sampler
+    memory: MemoryMode
+    blocked: tuple[Node, ...]
+    stop: tuple[str, ...]
+
+
+class Session:
+    """A KV cache and a lease of its own over a shared `Runtime`. Not thread-safe; close it to give up its lease.
+
+    `stats` describes the last generation, completely once its iterator has ended.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.stats = GenerationStats()
+        self._context = runtime.engine.new_context()
+        self._lease: Lease | None = None
+        # Sampled last, and not yet in the KV cache.
+        self._pending: list[int] = []
+        self._messages: list[Message] = []
+        self._transcript = ""  # the text in the KV cache
+
+    @classmethod
+    def open(cls, bundle: str | Path, **options: Any) -> Session:
+        """A runtime and its one session; `options` are those of `Runtime.open`."""
+        return cls(Runtime.open(bundle, **options))
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        memory: MemoryMode = "fetched",
+        blocked: Sequence[Node] = (),
+        stop: Sequence[str] | None = None,
+    ) -> Iterator[str]:
+        """Answers a prompt in a KV cache emptied before, yielding text as its characters complete.
+
+        Args:
+            max_tokens, temperature, stop: None takes the bundle's defaults. Stop texts are not yielded.
+            memory: "fetched" reads the routed path's blocks, "generic" the generic memory, "none" no memory.
+            blocked: (level, node) pairs that routing avoids, each with its subtree.
+
+        Raises:
+            ContextOverflowError: the prompt is longer than the context; nothing was read.
+            NeverFitsError, BusyError: the budget cannot hold the path's blocks.
+            ChecksumError, StorageError: the blocks could not be read.
+            InvalidArgumentError: an argument is out of range.
+        """
+        request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
+        self.reset()
+        return self._generate(prompt, prompt, request)
+
+    def chat(
+        self,
+        message: str,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        memory: MemoryMode = "fetched",
+        blocked: Sequence[Node] = (),
+        stop: Sequence[str] | None = None,
+    ) -> Iterator[str]:
+        """Answers the next message of a conversation; arguments and errors as in `generate`.
+
+        The message alone is routed, so that a change of topic changes the blocks; the KV cache is kept.
+        """
+        request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
+        return self._chat(message, request)
+
+    def route(self, prompt: str, blocked: Sequence[Node] = ()) -> Route:
+        """The path that a prompt takes. UnsupportedError where the bundle has no router."""
+        if self.runtime.router is None:
+            raise UnsupportedError(f"{self.runtime.bundle.directory}: it has no router")
+        return self.runtime.router.route(prompt, blocked)
+
+    def reset(self) -> None:
+        """Empties the KV cache and the conversation. The lease stays until the next fetch needs its place."""
+        self._context.reset()
+        self._pending, self._messages, self._transcript = [], [], ""
+
+    def close(self) -> None:
+        """Gives up the lease; the session can be used again."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _request(
+        self,
+        max_tokens: int | None,
+        temperature: float | None,
+        top_k: int | None,
+        top_p: float,
+        seed: int,
+        memory: MemoryMode,
+        blocked: Sequence[Node],
+        stop: Sequence[str] | None,
+    ) -> _Request:
+        defaults = self.runtime.bundle.manifest.generation
+        count = defaults.max_tokens if max_tokens is None else max_tokens
+        if count < 1:
+            raise InvalidArgumentError(f"max_tokens {count}: it must be 1 or more")
+        if memory not in ("fetched", "generic", "none"):
+            raise InvalidArgumentError(f"memory {memory!r}: it is fetched, generic or none")
+        if memory != "none" and self.runtime.pager is None:
+            raise UnsupportedError(
+                f"{self.runtime.bundle.directory}: it has no memory bank: ask for memory 'none'"
+            )
+        return _Request(
+            count,
+            Sampler(defaults.temperature if temperature is None else temperature, top_k, top_p, seed),
+            memory,
+            tuple(blocked),
+            defaults.stop if stop is None else tuple(stop),
+        )
+
+    def _chat(self, message: str, request: _Request) -> Iterator[str]:
+        messages = [*self._messages, {"role": "user", "content": message}]
+        rendered = self.runtime.chat_template().render(messages)
+        if rendered.startswith(self._transcript):
+            new = rendered[len(self._transcript) :]
+        else:
+            # The template rewrote what went before, so the KV cache no longer matches it.
+            self._context.reset()
+            self._pending, new = [], rendered
+        self._transcript = rendered
+        yield from self._generate(new, message, request)
+        self._messages = [*messages, {"role": "assistant", "content": self._transcript[len(rendered) :]}]
+
+    def _prompt_tokens(self, text: str) -> list[int]:
+        """The text's tokens behind those that wait; BOS first in an empty KV cache."""
+        tokens = self.runtime.bundle.manifest.tokens
+        ids = self.runtime.tokenizer.encode(text, add_special_tokens=False).ids
+        if (
+            self._context.position == 0
+            and tokens.add_bos
+            and tokens.bos is not None
+            and ids[:1] != [tokens.bos]
+        ):
+            ids = [tokens.bos, *ids]
+        if not ids:
+            raise InvalidArgumentError("the prompt is empty")
+        ids = self._pending + ids
+        left = self._context.context_length - self._context.position
+        if len(ids) > left:
+            raise ContextOverflowError(
+                f"the prompt has {len(ids)} tokens, and of the context's {self._context.context_length} "
+                f"{left} are left: shorten it"
+            )
+        return ids
+
+    def _fetch(self, routed: str, request: _Request) -> int:
+        """Starts the fetch and returns the handle that the program reads through; 0 for no memory."""
+        stats, manifest = self.stats, self.runtime.bundle.manifest
+        stats.memory = request.memory
+        if request.memory == "none" or manifest.memory is None or self.runtime.pager is None:
+            self.close()
+            return 0
+        nodes: list[Node] = [(0, 0)]
+        if request.memory == "fetched":
+            start = time.perf_counter()
+            route = self.route(routed, request.blocked)
+            stats.route_ms = 1e3 * (time.perf_counter() - start)
+            stats.path, stats.margins = route.path, route.margins
+            nodes = [(level, node) for level, node in route.nodes if manifest.memory.level(level) is not None]
+        if self._lease is not None and self._lease.released:
+            self._lease = None
+        # The old lease goes in the same step: a change of topic needs no double budget.
+        self._lease = self.runtime.pager.fetch(nodes, self._lease)
+        return self._lease.handle
+
+    def _generate(self, text: str, routed: str, request: _Request) -> Iterator[str]:
+        start = time.perf_counter()
+        self.stats = stats = GenerationStats(**asdict(self.runtime.footprint))
+        prompt = self._prompt_tokens(text)
+        stats.prompt_tokens = len(prompt)
+        handle = self._fetch(routed, request)
+        # Returns once every layer's memory has arrived: the program waits where it reads.
+        logits = self._context.forward(np.array(prompt, np.int64), handle)
+        self._pending = []
+        pieces = Detokenizer(self.runtime.tokenizer, prompt)
+        stop, eos = StopTexts(request.stop), self.runtime.bundle.manifest.tokens.eos
+        first = last = 0.0
+        try:
+            while True:
+                token = request.sampler(logits)
+                last = time.perf_counter()
+                stats.generated_tokens += 1
+                if stats.generated_tokens == 1:
+                    first = last
+                    stats.ttft_ms = 1e3 * (first - start)
+                if token in eos:
+                    break
+                self._pending = [token]
+                piece = pieces.push(token)
+                self._transcript += piece
+                if shown := stop.push(piece):
+                    stats.text += shown
+                    yield shown
+                full = self._context.position == self._context.context_length
+                if stop.reached or full or stats.generated_tokens == request.max_tokens:
+                    break
+                logits = self._context.forward(np.array([token], np.int64), handle)
+                self._pending = []
+            rest = pieces.flush()
+            self._transcript += rest
+            if not stop.reached and (shown := stop.push(rest) + stop.flush()):
+                stats.text += shown
+                yield shown
+        finally:
+            self._finish(stats, last - first)
+
+    def _finish(self, stats: GenerationStats, decode_seconds: float) -> None:
+        if stats.generated_tokens > 1 and decode_seconds > 0:
+            stats.decode_tokens_per_s = (stats.generated_tokens - 1) / decode_seconds
+        if self._lease is not None:
+            stats.bytes_read = self._lease.bytes_read
+            stats.fetch_ms = None if self._lease.fetch_ns is None else self._lease.fetch_ns / 1e6
+        if self.runtime.pager is not None:
+            stats.bank_resident_bytes = self.runtime.pager.stats()["resident_bytes"]
+        memory = resident_memory()
+        stats.resident_bytes = memory.total
+        stats.resident_anonymous_bytes, stats.resident_file_bytes = memory.anonymous, memory.file
