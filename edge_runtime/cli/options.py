@@ -1,0 +1,114 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_runtime.pager import Node
+from edge_runtime.runtime import Runtime
+from edge_runtime.session import Session
+
+BUDGET_HELP = (
+    "memory for blocks of the bank, such as 8MB or 512KiB; it covers bank bytes only: the KV cache and the weights "
+    "are reported beside it (default: room for two fetches)"
+)
+
+
+def node(text: str) -> Node:
+    """LEVEL:NODE, as argparse calls it."""
+    if not (match := re.fullmatch(r"(\d+):(\d+)", text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not LEVEL:NODE, such as 1:7")
+    return int(match[1]), int(match[2])
+
+
+def add_runtime_options(parser: argparse.ArgumentParser) -> None:
+    """What `open_runtime` reads."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's directory")
+    parser.add_argument("--budget", metavar="SIZE", help=BUDGET_HELP)
+    parser.add_argument(
+        "--storage",
+        choices=("auto", "direct", "mapped"),
+        default="auto",
+        help="how the bank is read: past the page cache, or mapped (default: auto)",
+    )
+    parser.add_argument("--engine", help="which of the bundle's engines (default: its first)")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (default: 2)")
+
+
+def open_runtime(arguments: argparse.Namespace) -> Runtime:
+    return Runtime.open(
+        arguments.bundle, arguments.budget, arguments.engine, arguments.storage, arguments.threads
+    )
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """The keyword arguments of `Session.generate`, which `generation_options` collects."""
+    parser.add_argument("--max-tokens", type=int, help="of the answer (default: the bundle's)")
+    parser.add_argument(
+        "--temperature", type=float, help="0 takes the likeliest token (default: the bundle's)"
+    )
+    parser.add_argument("--top-k", type=int, help="draw among the k likeliest tokens (default: all)")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, help="draw among the likeliest, up to this probability"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    parser.add_argument(
+        "--memory",
+        choices=("fetched", "generic", "none"),
+        default="fetched",
+        help="the routed path's blocks, the generic memory, or none (default: fetched)",
+    )
+    parser.add_argument(
+        "--block",
+        dest="blocked",
+        type=node,
+        action="append",
+        default=[],
+        metavar="LEVEL:NODE",
+        help="a node that routing avoids, with its subtree; may be given again",
+    )
+    parser.add_argument("--stop", action="append", help="a text that ends the answer; may be given again")
+
+
+def generation_options(arguments: argparse.Namespace) -> dict[str, object]:
+    names: Sequence[str] = (
+        "max_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "seed",
+        "memory",
+        "blocked",
+        "stop",
+    )
+    return {name: getattr(arguments, name) for name in names}
+
+
+def megabytes(size: int | float | None) -> str:
+    """Bytes as people read them, 10^6 a megabyte."""
+    return "-" if size is None else f"{size / 1e6:,.2f} MB"
+
+
+def milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f} ms"
+
+
+def stats_lines(session: Session) -> list[str]:
+    """What the last generation cost, for people."""
+    stats = session.stats
+    speed = "-" if stats.decode_tokens_per_s is None else f"{stats.decode_tokens_per_s:,.0f} tok/s"
+    path = " > ".join(str(number) for number in stats.path) or "-"
+    return [
+        f"memory     {stats.memory}, path {path}, routed in {milliseconds(stats.route_ms)}",
+        f"bank       read {megabytes(stats.bytes_read)} in {milliseconds(stats.fetch_ms)}; resident "
+        f"{megabytes(stats.bank_resident_bytes)} of {megabytes(stats.bank_bytes)}, "
+        f"budget {megabytes(stats.budget_bytes)}",
+        f"time       first token {milliseconds(stats.ttft_ms)}, then {speed}; "
+        f"{stats.prompt_tokens} + {stats.generated_tokens} tokens",
+        f"process    {megabytes(stats.resident_bytes)} resident, of which the engine alone "
+        f"{megabytes(stats.engine_constant_bytes)}; KV cache {megabytes(stats.kv_bytes)}, "
+        f"program {megabytes(stats.weights_bytes)}",
+    ]
