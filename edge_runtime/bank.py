@@ -59,9 +59,11 @@ class LevelSpec:
 
     @property
     def layer_scale_bytes(self) -> int:
-        per_row = {"i8": lambda columns: 4, "i4": lambda columns: columns // I4_GROUP * 2}
-        scale = per_row.get(self.dtype, lambda columns: 0)
-        return sum(rows * scale(columns) for _, rows, columns in self.tensors)
+        if self.dtype not in ("i8", "i4"):
+            return 0
+        return sum(
+            rows * (4 if self.dtype == "i8" else columns // I4_GROUP * 2) for _, rows, columns in self.tensors
+        )
 
     @property
     def scale_bytes(self) -> int:
@@ -172,7 +174,8 @@ class LevelReader:
         if row < 0:
             raise NotFoundError(f"{self.path}: node {node} has no block")
         self._verify_row(row)
-        return self._blocks[row]
+        block: npt.NDArray[np.uint8] = self._blocks[row]
+        return block
 
     def read(self, node: int) -> npt.NDArray[np.float32]:
         """The dequantised block of FFN memory, f32 [layers, 3, rows_per_block, d_model], verified."""

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.errors import InvalidArgumentError
 from edge_runtime.pager import Node
 
 
@@ -23,6 +24,10 @@ class Embedder(Protocol):
 class Tree(Protocol):
     """The part of `_core.Tree` that routing needs."""
 
+    @property
+    def fanout(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
     def descend(
         self, embedding: npt.NDArray[np.float32], blocked: Sequence[Node] = ..., depth: int | None = None
     ) -> tuple[list[int], list[float]]: ...
@@ -56,5 +61,11 @@ class Router:
         Raises:
             InvalidArgumentError: a blocked node that the tree does not have.
         """
+        for level, node in blocked:
+            if not (1 <= level <= self._tree.depth and 0 <= node < self._tree.fanout**level):
+                raise InvalidArgumentError(
+                    f"blocked node {level}:{node}: the tree has levels 1..{self._tree.depth}, "
+                    f"level l with {self._tree.fanout}^l nodes"
+                )
         embedding = self._embedder.embed(prompt)
         return Route(*self._tree.descend(embedding, [*self._blocked, *blocked], depth))

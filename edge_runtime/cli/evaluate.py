@@ -69,7 +69,7 @@ def read_questions(path: Path, limit: int | None) -> list[Question]:
     """The first `limit` questions of a file. NotFoundError; BadFormatError names the line."""
     if not path.is_file():
         raise NotFoundError(f"{path}: no such file: `edge-runtime pretrain` writes one beside its checkpoint")
-    questions = []
+    questions: list[Question] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if limit is not None and len(questions) == limit:
             break

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +82,7 @@ class ExecuTorchContext:
         assert logits is not None
         # Only now: a call that failed is overwritten by the next one from the same position.
         self._position = position
-        return logits[0]
+        return cast(npt.NDArray[np.float32], logits[0])
 
     def reset(self) -> None:
         self._position = 0
@@ -137,7 +138,7 @@ class ExecuTorchEmbedder:
 
     def _embed(self, window: list[int]) -> npt.NDArray[np.float32]:
         tokens = np.array([window], np.int64)
-        return self._method.execute([tokens, np.ones_like(tokens)])[0][0]
+        return cast(npt.NDArray[np.float32], self._method.execute([tokens, np.ones_like(tokens)])[0][0])
 
 
 def open_engine(bundle: Bundle, threads: int) -> ExecuTorchEngine:

@@ -88,6 +88,13 @@ class Phases:
 
 
 @dataclass(frozen=True)
+class Controls:
+    """The anchors without memories that `reproduce` compares with: trained in one phase on the tokens of both."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class Recipe:
     corpus: CorpusRecipe
     tree: TreeRecipe
@@ -95,6 +102,7 @@ class Recipe:
     anchor: AnchorRecipe
     memory: MemoryRecipe
     phases: Phases
+    controls: Controls
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,45 @@
+"""Figures of the experiments."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+LABELS = ("rarest\nfifth", "2nd", "3rd", "4th", "most\nfrequent")
+COLOURS = {
+    "baseline": "#9aa0a6",
+    "dense_control": "#5f6368",
+    "generic": "#f4b183",
+    "fetched": "#1a73e8",
+    "blocked": "#d93025",
+}
+
+
+def accuracy_by_bucket(accuracy: dict[str, Any], path: Path) -> None:
+    """Bars of the mean over seeds, a dot a seed. accuracy: name -> variant -> seed -> five accuracies."""
+    figure, axes = plt.subplots(
+        1, len(accuracy), figsize=(6.5 * len(accuracy), 4.2), sharey=True, squeeze=False
+    )
+    for axis, (name, variants) in zip(axes[0], accuracy.items(), strict=True):
+        width = 0.8 / len(variants)
+        for i, (variant, seeds) in enumerate(variants.items()):
+            values = 100 * np.array(list(seeds.values()))
+            x = np.arange(len(LABELS)) + (i - (len(variants) - 1) / 2) * width
+            axis.bar(
+                x, values.mean(axis=0), 0.92 * width, label=variant.replace("_", " "), color=COLOURS[variant]
+            )
+            for row in values:
+                axis.plot(x, row, ".", color="black", markersize=3, alpha=0.6)
+        axis.set_xticks(np.arange(len(LABELS)), LABELS)
+        axis.set_title(f"{name.replace('_', ' ')} of the elements")
+        axis.set_ylim(0, 100)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("right answers to held-out phrasings, %")
+    axes[0][-1].legend(frameon=False, fontsize=8, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
