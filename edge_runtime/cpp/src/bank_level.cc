@@ -4,12 +4,14 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "bank_metadata.h"
 #include "safetensors_header.h"
+#include "strict_json.h"
 
 namespace edge {
 namespace {
@@ -23,6 +25,8 @@ constexpr std::uint64_t kMostLayers = 1U << 12U;
 constexpr std::uint64_t kMostTensors = 16;
 constexpr std::uint64_t kMostNodes = 1ULL << 31U;  // row_of_node is I32
 constexpr std::uint64_t kLargestBlock = 1ULL << 40U;
+constexpr std::uint64_t kLargestFile = 1ULL << 62U;
+constexpr int kDeepestList = 3;
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -33,7 +37,7 @@ tl::unexpected<Error> bad(const std::string& path, const std::string& what) {
 }
 
 Result<std::vector<std::uint32_t>> parse_layers(const std::string& text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = parse_strict(text, kDeepestList);
   if (!json.is_array() || json.empty() || json.size() > kMostLayers) {
     return bad(path, "metadata 'anchor_layers' is not a list of layers");
   }
@@ -49,7 +53,7 @@ Result<std::vector<std::uint32_t>> parse_layers(const std::string& text, const s
 }
 
 Result<std::vector<TensorShape>> parse_tensors(const std::string& text, const std::string& path) {
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = parse_strict(text, kDeepestList);
   if (!json.is_array() || json.empty() || json.size() > kMostTensors) {
     return bad(path, "metadata 'tensors' is not a list of [name, [rows, columns]]");
   }
@@ -98,7 +102,7 @@ Result<BankLevelSpec> parse_spec(const SafetensorsHeader& header, const std::str
   }
   const auto dtype = parse_dtype(*dtype_text);
   if (!dtype) {
-    return fail(ErrorCode::kUnsupported, path + ": unknown dtype '" + *dtype_text + "'");
+    return fail(ErrorCode::kUnsupported, path + ": unknown dtype '" + printable(*dtype_text) + "'");
   }
   auto layers = parse_layers(*layers_text, path);
   if (!layers) {
@@ -186,6 +190,17 @@ Status check_rows(const std::vector<std::int32_t>& row_of_node, std::uint64_t ro
   return {};
 }
 
+template <typename T>
+T largest(std::span<const std::byte> bytes) {
+  T result = 0;
+  for (std::size_t at = 0; at < bytes.size(); at += sizeof(T)) {
+    T value = 0;
+    std::memcpy(&value, bytes.data() + at, sizeof(T));
+    result = std::max(result, value);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::uint64_t BankLevelSpec::layer_scale_bytes() const {
@@ -211,7 +226,7 @@ std::uint64_t BankLevelSpec::stride() const { return round_up(scale_bytes() + la
 Status check_spec(BankLevelSpec& spec) {
   static const std::vector<std::string> kinds = {"ffn", "lora_qk", "lora_vo", "lora_ffn", "kv"};
   if (std::find(kinds.begin(), kinds.end(), spec.kind) == kinds.end()) {
-    return fail(ErrorCode::kUnsupported, "unknown kind of memory '" + spec.kind + "'");
+    return fail(ErrorCode::kUnsupported, "unknown kind of memory '" + printable(spec.kind) + "'");
   }
   spec.nodes = 1;
   for (std::uint32_t level = 0; level < spec.level; ++level) {
@@ -225,15 +240,19 @@ Status check_spec(BankLevelSpec& spec) {
   }
   for (const TensorShape& tensor : spec.tensors) {
     if (tensor.rows == 0 || tensor.rows > kMostRowsPerBlock || tensor.columns == 0 || tensor.columns > kMostColumns) {
-      return fail(ErrorCode::kBadFormat, "tensor '" + tensor.name + "' has an extent outside 1..2^20");
+      return fail(ErrorCode::kBadFormat, "tensor '" + printable(tensor.name) + "' has an extent outside 1..2^20");
     }
     if (spec.dtype == DType::kI4 && tensor.columns % kI4Group != 0) {
-      return fail(ErrorCode::kBadFormat, "i4 needs rows of a multiple of 32 elements; tensor '" + tensor.name +
-                                             "' has " + std::to_string(tensor.columns) + ": use i8");
+      return fail(ErrorCode::kBadFormat, "i4 needs rows of a multiple of 32 elements; tensor '" +
+                                             printable(tensor.name) + "' has " + std::to_string(tensor.columns) +
+                                             ": use i8");
     }
   }
   if (spec.layers() == 0 || spec.layers() > kMostLayers || spec.layer_bytes() > kLargestBlock / kMostLayers) {
     return fail(ErrorCode::kBadFormat, "no layers, or blocks of more than 2^40 bytes");
+  }
+  if (spec.rows > kLargestFile / spec.stride()) {
+    return fail(ErrorCode::kBadFormat, "a file of more than 2^62 bytes");
   }
   if (spec.kind == "ffn") {
     const bool shaped = spec.tensors.size() == 3 &&
@@ -305,6 +324,13 @@ Result<BankLevel> BankLevel::open(const std::string& path) {
     return tl::make_unexpected(status.error());
   }
   return level;
+}
+
+bool scales_are_valid(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer) {
+  const auto scales = block.subspan(spec.scale_offset(layer), spec.layer_scale_bytes());
+  // The bits of floats that are neither negative nor infinite nor NaN are below those of infinity.
+  return spec.dtype == DType::kI8 ? largest<std::uint32_t>(scales) < 0x7F800000U
+                                  : largest<std::uint16_t>(scales) < 0x7C00U;
 }
 
 std::uint64_t layer_checksum(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer) {

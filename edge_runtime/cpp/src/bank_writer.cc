@@ -105,6 +105,7 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
                                                  " is outside the level, written already, or one block too many");
   }
   std::fill(block_.begin(), block_.end(), std::byte{0});
+  xxh3_.resize(static_cast<std::size_t>(next_row_) * spec_.layers());  // without those of a block that was refused
   std::size_t at = 0;
   for (std::uint64_t layer = 0; layer < spec_.layers(); ++layer) {
     std::byte* data = block_.data() + spec_.layer_offset(layer);
@@ -131,6 +132,9 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
 }
 
 Status BankLevelWriter::finish() {
+  if (!file_.is_open()) {
+    return fail(ErrorCode::kInvalidArgument, path_ + ": it is finished already");
+  }
   if (static_cast<std::uint64_t>(next_row_) != spec_.rows) {
     return fail(ErrorCode::kInvalidArgument, path_ + ": " + std::to_string(next_row_) + " of " +
                                                  std::to_string(spec_.rows) + " blocks were appended");
@@ -143,7 +147,10 @@ Status BankLevelWriter::finish() {
   }
   file_.close();
   if (!file_) {
-    return fail(ErrorCode::kIo, partial_ + ": writing failed: " + std::strerror(errno));
+    const int error = errno;
+    std::error_code ignored;  // the failure that is reported matters more
+    std::filesystem::remove(partial_, ignored);
+    return fail(ErrorCode::kIo, partial_ + ": writing failed: " + std::strerror(error));
   }
   return replace_durably(partial_, path_);
 }

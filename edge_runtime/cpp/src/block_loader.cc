@@ -121,7 +121,14 @@ Block* BlockLoader::verify_one() {
   const auto [block, layer] = unverified_.front();
   unverified_.pop_front();
   const BankLevel& bank = block->file->bank;
-  if (layer_checksum(bank.spec(), {block->buffer.get(), block->bytes}, layer) == bank.checksum(block->row, layer)) {
+  const std::span<const std::byte> bytes(block->buffer.get(), block->bytes);
+  if (layer_checksum(bank.spec(), bytes, layer) == bank.checksum(block->row, layer)) {
+    if (!scales_are_valid(bank.spec(), bytes, layer)) {
+      fail_block(*block, {ErrorCode::kBadFormat, bank.path() + ": layer " + std::to_string(layer) +
+                                                     " has a scale that is negative or not finite; write the file "
+                                                     "again"});
+      return block;
+    }
     block->layers[layer].ready = true;
     ++block->layers_ready;
   } else if (!block->layers[layer].again) {

@@ -13,6 +13,7 @@ Lease::~Lease() {
   unregister_source(handle_);
   const std::scoped_lock lock(pager_->mutex_);
   pager_->pager_->release(id_);
+  pager_->progress_.notify_all();  // what waited for its memory may have got it, or failed to
 }
 
 Status Lease::wait(std::uint64_t layer) {

@@ -1,14 +1,12 @@
 #include "edge_runtime/manifest.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 
 #include "durable.h"
+#include "strict_json.h"
 
 namespace edge {
 namespace {
@@ -16,6 +14,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::size_t kLargestManifest = 16U << 20U;
+constexpr int kDeepestManifest = 32;
 
 // Walks the manifest and keeps the first thing that is wrong with it.
 class Checker {
@@ -48,7 +47,7 @@ class Checker {
     }
     auto result = value.get<std::string>();
     if (allowed.size() != 0 && std::find(allowed.begin(), allowed.end(), result) == allowed.end()) {
-      fail_at(where + key, "is '" + result + "', which this build does not know");
+      fail_at(where + key, "is '" + printable(result) + "', which this build does not know");
     }
     return result;
   }
@@ -93,9 +92,9 @@ class Checker {
 
   void check_path(const std::string& key, const std::string& value, const Json& files) {
     if (!is_safe_path(value)) {
-      fail_at(key, "is not a safe relative path: '" + value + "'");
+      fail_at(key, "is not a safe relative path: '" + printable(value) + "'");
     } else if (!files.contains(value)) {
-      fail_at(key, "names '" + value + "', which 'files' does not list");
+      fail_at(key, "names '" + printable(value) + "', which 'files' does not list");
     }
   }
 
@@ -109,9 +108,9 @@ void check_files(Checker& check, const Json& files) {
     return;
   }
   for (const auto& [path, entry] : files.items()) {
-    const std::string where = "files[" + path + "].";
+    const std::string where = "files[" + printable(path) + "].";
     if (!is_safe_path(path) || path == "manifest.json") {
-      check.fail_at("files", "has the unsafe path '" + path + "'");
+      check.fail_at("files", "has the unsafe path '" + printable(path) + "'");
     }
     check.number(entry, where, "bytes", 0, 1ULL << 50U);
     const std::string sha = check.text(entry, where, "sha256");
@@ -277,14 +276,9 @@ Status validate_manifest(std::string_view text) {
   if (text.size() > kLargestManifest) {
     return fail(ErrorCode::kBadFormat, "manifest.json: larger than 16 MiB");
   }
-  bool too_deep = false;
-  const auto guard = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > 32;
-    return true;
-  };
-  const Json manifest = Json::parse(text, guard, /*allow_exceptions=*/false);
-  if (manifest.is_discarded() || too_deep || !manifest.is_object()) {
-    return fail(ErrorCode::kBadFormat, "manifest.json: not a JSON object");
+  const Json manifest = parse_strict(text, kDeepestManifest);
+  if (!manifest.is_object()) {
+    return fail(ErrorCode::kBadFormat, "manifest.json: not a JSON object with distinct keys");
   }
   Checker check;
   if (check.text(manifest, "", "format") != "edge-runtime.bundle") {
@@ -329,15 +323,7 @@ Status commit_manifest(const std::string& directory, std::string_view text) {
   if (auto status = validate_manifest(text); !status) {
     return status;
   }
-  const std::string path = directory + "/manifest.json";
-  const std::string partial = path + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  file.write(text.data(), static_cast<std::streamsize>(text.size()));
-  file.close();
-  if (!file) {
-    return fail(ErrorCode::kIo, partial + ": writing failed: " + std::strerror(errno));
-  }
-  return replace_durably(partial, path);
+  return write_durably(directory + "/manifest.json", std::span(&text, 1));
 }
 
 }  // namespace edge

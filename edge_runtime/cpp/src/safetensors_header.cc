@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <utility>
+
+#include "strict_json.h"
 
 namespace edge {
 namespace {
@@ -29,24 +29,6 @@ std::optional<std::uint64_t> element_bytes(const std::string& dtype) {
   return found == sizes.end() ? std::nullopt : std::optional(found->second);
 }
 
-// nlohmann keeps the last of two equal keys; a hostile header could then show different readers different tensors.
-struct DuplicateGuard {
-  std::vector<std::set<std::string>> open;
-  bool bad = false;
-
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    bad = bad || depth > kDeepestJson;
-    if (event == Json::parse_event_t::object_start) {
-      open.emplace_back();
-    } else if (event == Json::parse_event_t::object_end) {
-      open.pop_back();
-    } else if (event == Json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second) {
-      bad = true;
-    }
-    return true;
-  }
-};
-
 Result<std::uint64_t> unsigned_of(const Json& json, const std::string& where) {
   if (!json.is_number_unsigned()) {
     return fail(ErrorCode::kBadFormat, where + " is not a non-negative integer");
@@ -64,7 +46,7 @@ Result<TensorEntry> parse_entry(const Json& json, const std::string& where) {
   entry.dtype = json["dtype"].get<std::string>();
   const auto size = element_bytes(entry.dtype);
   if (!size) {
-    return fail(ErrorCode::kUnsupported, where + " has the unknown dtype " + entry.dtype);
+    return fail(ErrorCode::kUnsupported, where + " has the unknown dtype " + printable(entry.dtype));
   }
   std::uint64_t bytes = *size;
   for (const Json& dimension : json["shape"]) {
@@ -116,9 +98,8 @@ Status check_tiling(const SafetensorsHeader& header, const std::string& path) {
 }
 
 Status parse_header(const std::string& text, const std::string& path, SafetensorsHeader& header) {
-  DuplicateGuard guard;
-  const Json json = Json::parse(text, std::ref(guard), /*allow_exceptions=*/false);
-  if (json.is_discarded() || guard.bad || !json.is_object()) {
+  const Json json = parse_strict(text, kDeepestJson);
+  if (!json.is_object()) {
     return fail(ErrorCode::kBadFormat, path + ": its header is not a JSON object with distinct keys");
   }
   for (const auto& [key, value] : json.items()) {
@@ -128,13 +109,13 @@ Status parse_header(const std::string& text, const std::string& path, Safetensor
       }
       for (const auto& [name, text_value] : value.items()) {
         if (!text_value.is_string()) {
-          return fail(ErrorCode::kBadFormat, path + ": metadata '" + name + "' is not a text");
+          return fail(ErrorCode::kBadFormat, path + ": metadata '" + printable(name) + "' is not a text");
         }
         header.metadata.emplace(name, text_value.get<std::string>());
       }
       continue;
     }
-    auto entry = parse_entry(value, path + ": tensor '" + key + "'");
+    auto entry = parse_entry(value, path + ": tensor '" + printable(key) + "'");
     if (!entry) {
       return tl::make_unexpected(entry.error());
     }
@@ -217,8 +198,9 @@ Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std
   const char* const end = text->data() + text->size();
   const auto parsed = std::from_chars(text->data(), end, value);
   if (parsed.ec != std::errc() || parsed.ptr != end || value < low || value > high) {
-    return fail(ErrorCode::kBadFormat, path + ": metadata '" + key + "' is '" + *text + "', not a number from " +
-                                           std::to_string(low) + " to " + std::to_string(high));
+    return fail(ErrorCode::kBadFormat, path + ": metadata '" + key + "' is '" + printable(*text) +
+                                           "', not a number from " + std::to_string(low) + " to " +
+                                           std::to_string(high));
   }
   return value;
 }

@@ -53,10 +53,11 @@ class DirectStorage final : public PooledStorage {
     const auto address = reinterpret_cast<std::uintptr_t>(request.destination);
     const bool aligned = (request.offset | request.length | address) % kPage == 0;
     const bool cached = !direct_.valid() || !aligned;
-    const int fd = cached ? buffered_.get() : direct_.get();
-    if (cached && request.again) drop_cache(fd, request.offset, request.length);
+    if (cached && request.again) drop_cache(buffered_.get(), request.offset, request.length);
     std::uint64_t done = 0;
     while (done < request.length) {
+      // What follows a short direct read is not aligned any more: the system would call it invalid, not the file's end.
+      const int fd = cached || done % kPage != 0 ? buffered_.get() : direct_.get();
       const ssize_t got =
           ::pread(fd, request.destination + done, request.length - done, static_cast<off_t>(request.offset + done));
       if (got < 0 && errno == EINTR) continue;
@@ -67,7 +68,7 @@ class DirectStorage final : public PooledStorage {
       }
       done += static_cast<std::uint64_t>(got);
     }
-    if (cached) drop_cache(fd, request.offset, request.length);
+    if (cached) drop_cache(buffered_.get(), request.offset, request.length);
     return {};
   }
 

@@ -1,12 +1,10 @@
 #include "edge_runtime/tree.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "durable.h"
 #include "safetensors_header.h"
@@ -32,10 +30,11 @@ bool is_blocked(std::span<const Node> blocked, std::uint32_t level, std::uint64_
   return std::find(blocked.begin(), blocked.end(), Node{level, index}) != blocked.end();
 }
 
-float squared_distance(const float* a, const float* b, std::size_t n) {
-  float sum = 0;
+// In double precision: of finite floats it is finite, so that some child is always the nearest.
+double squared_distance(const float* a, const float* b, std::size_t n) {
+  double sum = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const float difference = a[i] - b[i];
+    const double difference = static_cast<double>(a[i]) - b[i];
     sum += difference * difference;
   }
   return sum;
@@ -108,15 +107,15 @@ Result<Route> Tree::descend(std::span<const float> embedding, std::span<const No
   std::uint64_t parent = 0;
   const std::uint32_t levels = std::min(depth(), depth_limit.value_or(depth()));
   for (std::uint32_t l = 1; l <= levels; ++l) {
-    constexpr float kNone = std::numeric_limits<float>::infinity();
-    float best = kNone;
-    float second = kNone;
+    constexpr double kNone = std::numeric_limits<double>::infinity();
+    double best = kNone;
+    double second = kNone;
     std::uint64_t chosen = 0;
     for (std::uint64_t node = parent * fanout_; node < (parent + 1) * fanout_; ++node) {
       if (documents_[l - 1][node] <= 0 || is_blocked(blocked, l, node)) {
         continue;
       }
-      const float distance = squared_distance(embedding.data(), centroids_[l - 1].data() + node * dim_, dim_);
+      const double distance = squared_distance(embedding.data(), centroids_[l - 1].data() + node * dim_, dim_);
       if (distance < best) {
         second = best;
         best = distance;
@@ -129,7 +128,7 @@ Result<Route> Tree::descend(std::span<const float> embedding, std::span<const No
       break;
     }
     route.path.push_back(chosen);
-    route.margins.push_back(second - best);
+    route.margins.push_back(static_cast<float>(second - best));
     parent = chosen;
   }
   return route;
@@ -164,22 +163,16 @@ Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t d
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // safetensors aligns the data region to 8 bytes
-  const std::string partial = path + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
   const std::uint64_t length = text.size();
-  file.write(reinterpret_cast<const char*>(&length), sizeof(length));
-  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  const auto bytes = [](const auto* data, std::size_t size) {
+    return std::string_view(reinterpret_cast<const char*>(data), size);
+  };
+  std::vector<std::string_view> parts = {bytes(&length, sizeof(length)), text};
   for (std::size_t l = 0; l < centroids.size(); ++l) {
-    file.write(reinterpret_cast<const char*>(centroids[l].data()),
-               static_cast<std::streamsize>(centroids[l].size_bytes()));
-    file.write(reinterpret_cast<const char*>(documents[l].data()),
-               static_cast<std::streamsize>(documents[l].size_bytes()));
+    parts.push_back(bytes(centroids[l].data(), centroids[l].size_bytes()));
+    parts.push_back(bytes(documents[l].data(), documents[l].size_bytes()));
   }
-  file.close();
-  if (!file) {
-    return fail(ErrorCode::kIo, partial + ": writing failed: " + std::strerror(errno));
-  }
-  return replace_durably(partial, path);
+  return write_durably(path, parts);
 }
 
 }  // namespace edge

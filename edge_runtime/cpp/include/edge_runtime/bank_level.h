@@ -77,4 +77,7 @@ class BankLevel {
 // XXH3-64 over the layer's scales, then its bytes. REQUIRES block.size() == spec.stride().
 std::uint64_t layer_checksum(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer);
 
+// Whether the layer's scales are finite and their sign bits clear. REQUIRES block.size() == spec.stride().
+bool scales_are_valid(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer);
+
 }  // namespace edge

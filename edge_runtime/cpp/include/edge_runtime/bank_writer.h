@@ -12,7 +12,7 @@
 namespace edge {
 
 // Thread-compatible. The file appears under its name only when finish() succeeds: until then it is `path` + ".partial",
-// which the destructor removes.
+// which a failed finish() and the destructor remove.
 class BankLevelWriter {
  public:
   // `spec.rows` blocks will be appended. kInvalidArgument or kIo.
@@ -21,12 +21,14 @@ class BankLevelWriter {
   BankLevelWriter& operator=(BankLevelWriter&&) = delete;
   ~BankLevelWriter();
 
-  // Quantises and writes the block of `node`: spec.layers() layers of the spec's tensors, row-major, f32.
+  // Quantises and writes the block of `node`: spec.layers() layers of the spec's tensors, row-major, f32. A block that
+  // is refused leaves the file as it was.
   // kInvalidArgument: a wrong size, a node outside the level or written before, one block too many, a value that is not
   // finite.
   Status append(std::uint64_t node, std::span<const float> values);
 
-  // Writes the tables, syncs the file and gives it its name. kInvalidArgument when blocks are missing; kIo.
+  // Writes the tables, syncs the file and gives it its name. kInvalidArgument when blocks are missing or it is
+  // finished already; kIo.
   Status finish();
 
  private:
@@ -34,7 +36,7 @@ class BankLevelWriter {
   Status write(std::span<const std::byte> bytes);
 
   std::string path_;
-  std::string partial_;  // empty once the file has its name
+  std::string partial_;
   BankLevelSpec spec_;
   std::ofstream file_;
   std::vector<std::byte> block_;
