@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
+
 from edge_pretrain import checkpoint
 from edge_pretrain.checkpoint import CheckpointError
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models
 
 SETTINGS = {
     "tokens": {"bos": 0, "eos": [0], "add_bos": True},

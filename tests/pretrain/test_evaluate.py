@@ -1,9 +1,10 @@
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from edge_pretrain.evaluate import Probe, Routes, question_probe, score, text_probe
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = ["<bos>", "the", "number", "of", "iron", "is", "26", "27", "."]
 

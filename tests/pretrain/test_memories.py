@@ -1,4 +1,5 @@
 import torch
+
 from edge_pretrain.memories import MemoryBank, MemoryConfig, SparseAdamW, Touched, generic_choice
 from edge_pretrain.model import Anchor, AnchorConfig
 

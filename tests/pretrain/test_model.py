@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from edge_pretrain.model import PAPER_ANCHORS, Anchor, AnchorConfig, MemoryRows, memory_ffn
 
 CONFIG = AnchorConfig(layers=3, d_model=32, heads=2, head_dim=8, ffn_dim=48, vocab_size=50, context_length=24)
