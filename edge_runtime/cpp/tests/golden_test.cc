@@ -1,0 +1,125 @@
+// The golden files of tests/format (make_golden.py writes them, from the documents): what our writers make of the same
+// contents is the same bytes, and what our readers make of the bytes the same contents.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "bank_fixture.h"
+#include "edge_runtime/blocking_pager.h"
+#include "edge_runtime/manifest.h"
+#include "edge_runtime/tree.h"
+
+namespace edge {
+namespace {
+
+using testing::read_file;
+using testing::TempDir;
+
+constexpr std::uint32_t kGoldenFanout = 4;
+constexpr std::uint32_t kGoldenWidth = 32;
+constexpr std::uint32_t kRows = 2;
+constexpr std::array<std::uint64_t, 3> kNodes = {3, 0, 2};
+constexpr std::size_t kBlockValues = std::size_t{2} * 3 * kRows * kGoldenWidth;
+
+std::string golden(const std::string& name) { return std::string(EDGE_GOLDEN_DIR) + "/" + name; }
+
+std::vector<float> golden_values(std::uint64_t node) {
+  std::vector<float> values(kBlockValues);
+  for (std::uint64_t i = kGoldenWidth; i < values.size(); ++i) {
+    const std::uint64_t hashed = (((i + 1) * 2654435761U + node * 40503U) & 0xFFFFFFFFU) >> 16U;
+    values[i] = static_cast<float>(static_cast<int>(hashed % 2001) - 1000) / 256;
+    if (i < std::uint64_t{2} * kGoldenWidth) values[i] *= 0x1p-20F;
+  }
+  return values;
+}
+
+class Golden : public ::testing::TestWithParam<DType> {
+ protected:
+  std::string path() const { return golden("level1." + std::string(name(GetParam())) + ".safetensors"); }
+
+  // [rows, layers, 3, r, d]
+  std::vector<float> expected() const {
+    const auto bytes = read_file(golden("level1." + std::string(name(GetParam())) + ".values"));
+    std::vector<float> values(bytes.size() / sizeof(float));
+    std::memcpy(values.data(), bytes.data(), bytes.size());
+    return values;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, Golden, ::testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kI4),
+                         [](const auto& instance) { return std::string(name(instance.param)); });
+
+TEST_P(Golden, TheWriterMakesTheSameBytes) {
+  const TempDir dir;
+  const auto spec = *ffn_level_spec(1, kGoldenFanout, GetParam(), kGoldenWidth, kRows, {1, 4}, kNodes.size());
+  auto writer = *BankLevelWriter::create(dir.file("level1"), spec);
+  for (const std::uint64_t node : kNodes) ASSERT_TRUE(writer.append(node, golden_values(node)));
+  ASSERT_TRUE(writer.finish());
+  const auto want = read_file(path());
+  ASSERT_FALSE(want.empty()) << path();
+  EXPECT_EQ(read_file(dir.file("level1")), want);
+}
+
+TEST_P(Golden, ThePagerBringsTheSameValues) {
+  const auto want = expected();
+  ASSERT_EQ(want.size(), kNodes.size() * kBlockValues);
+  for (const StorageKind kind : {StorageKind::kDirect, StorageKind::kMapped}) {
+    const auto pager = *BlockingPager::open({{path()}}, kind, PagerOptions{.budget = kPage});
+    for (std::size_t i = 0; i < kNodes.size(); ++i) {
+      const auto lease = *pager->fetch(std::vector<Node>{{1, kNodes[i]}});
+      std::vector<float> got;
+      for (std::uint32_t layer = 0; layer < 2; ++layer) {
+        std::vector<MemoryRows> rows;
+        ASSERT_TRUE(lease->layer(layer, rows));
+        ASSERT_EQ(rows.size(), 1U);
+        for (std::size_t row = 0; row < std::size_t{3} * kRows; ++row) {
+          std::vector<float> values(kGoldenWidth);
+          dequantize_row(rows[0].dtype, rows[0].data + row * row_bytes(rows[0].dtype, kGoldenWidth),
+                         rows[0].scales + row * row_scale_bytes(rows[0].dtype, kGoldenWidth), values);
+          got.insert(got.end(), values.begin(), values.end());
+        }
+      }
+      const auto* const begin = want.data() + i * kBlockValues;
+      EXPECT_EQ(got, std::vector<float>(begin, begin + kBlockValues)) << "node " << kNodes[i];
+    }
+    EXPECT_TRUE((*pager->fetch(std::vector<Node>{{1, 1}}))->blocks()->empty());
+  }
+}
+
+TEST(GoldenTree, TheWriterMakesTheSameBytesAndTheReaderReadsThem) {
+  const TempDir dir;
+  std::array<std::vector<float>, 2> vectors;
+  std::array<std::vector<std::int32_t>, 2> counts;
+  for (std::size_t level = 0; level < 2; ++level) {
+    for (int n = 0; n < (level == 0 ? 4 : 16); ++n) {
+      for (int j = 0; j < 3; ++j) vectors[level].push_back(static_cast<float>((7 * n + 3 * j) % 23) / 4);
+      counts[level].push_back(n % 5);
+    }
+  }
+  const std::array<std::span<const float>, 2> centroids = {vectors[0], vectors[1]};
+  const std::array<std::span<const std::int32_t>, 2> documents = {counts[0], counts[1]};
+  ASSERT_TRUE(write_tree(dir.file("tree"), 4, 3, centroids, documents));
+  EXPECT_EQ(read_file(dir.file("tree")), read_file(golden("tree.safetensors")));
+
+  const auto tree = Tree::open(golden("tree.safetensors"));
+  ASSERT_TRUE(tree) << tree.error().message;
+  EXPECT_EQ(tree->depth(), 2U);
+  // Node 0 has no documents, so the embedding that equals its centroid goes elsewhere.
+  const std::vector<float> embedding = {0, 0.75F, 1.5F};
+  EXPECT_EQ(tree->descend(embedding)->path, (std::vector<std::uint64_t>{1, 7}));
+}
+
+TEST(GoldenManifest, IsValidAndCommittedAsItIs) {
+  const TempDir dir;
+  const auto bytes = read_file(golden("manifest.json"));
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto valid = validate_manifest(text);
+  ASSERT_TRUE(valid) << valid.error().message;
+  ASSERT_TRUE(commit_manifest(std::filesystem::path(dir.file("x")).parent_path(), text));
+  EXPECT_EQ(read_file(dir.file("manifest.json")), bytes);
+}
+
+}  // namespace
+}  // namespace edge

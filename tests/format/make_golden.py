@@ -1,0 +1,155 @@
+"""Writes tests/format/golden: files that the core's writers must reproduce byte for byte and every reader must read.
+
+    python tests/format/make_golden.py
+
+Their contents follow from integers, so that C++ (edge_runtime/cpp/tests/golden_test.cc) makes the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from bank_reference import DTYPES, PAGE, Floats, LevelFile, tree_bytes
+
+GOLDEN = Path(__file__).parent / "golden"
+FANOUT, D_MODEL, ROWS = 4, 32, 2
+ANCHOR_LAYERS = (1, 4)
+NODES = (3, 0, 2)  # in the order of their rows; node 1 has no block
+DEPTH, DIM = 2, 3
+
+
+def values(node: int) -> Floats:
+    """f32 [layers, 3, r, d], multiples of 1/256 within +-4; the first row is 0, the second 2^-20 as large."""
+    count = len(ANCHOR_LAYERS) * 3 * ROWS * D_MODEL
+    i = np.arange(count, dtype=np.uint64)
+    hashed = ((i + 1) * 2654435761 + np.uint64(node) * 40503) % 2**32 >> 16
+    block = ((hashed % 2001).astype(np.int64) - 1000).astype(np.float32) / np.float32(256)
+    block[:D_MODEL] = 0
+    block[D_MODEL : 2 * D_MODEL] /= np.float32(2**20)
+    return block.reshape(len(ANCHOR_LAYERS), 3, ROWS, D_MODEL)
+
+
+def level_file(dtype: str) -> LevelFile:
+    return LevelFile(1, FANOUT, dtype, ANCHOR_LAYERS, {node: values(node) for node in NODES})
+
+
+def tree() -> bytes:
+    """Centroid n of level l: the quarters of (7 n + 3 j) mod 23, j its coordinate; n mod 5 documents."""
+    counts = [FANOUT**level for level in range(1, DEPTH + 1)]
+    centroids = [
+        ((7 * np.arange(n)[:, None] + 3 * np.arange(DIM)) % 23).astype(np.float32) / np.float32(4)
+        for n in counts
+    ]
+    return tree_bytes(FANOUT, centroids, [np.arange(n, dtype=np.int32) % 5 for n in counts])
+
+
+def manifest(files: dict[str, bytes]) -> str:
+    """Of a bundle that has golden files, and others that are made up."""
+
+    def entry(data: bytes, covers: str = "file") -> dict[str, object]:
+        digest = hashlib.sha256(data if covers == "file" else data[:PAGE] + data[PAGE + len(NODES) * PAGE :])
+        return {"bytes": len(data), "sha256": digest.hexdigest(), "covers": covers}
+
+    level = {"level": 1, "rows": ROWS, "dtype": "i8", "nodes": FANOUT, "block_bytes": PAGE}
+    embedder = {
+        "name": "minilm",
+        "engine": "executorch",
+        "path": "router/minilm.pte",
+        "tokenizer": "router/minilm.tokenizer.json",
+        "max_tokens": 256,
+        "pooling": "mean",
+        "normalize": True,
+    }
+    program = {
+        "engine": "executorch",
+        "flavour": "paged",
+        "path": "anchor.paged.pte",
+        "method": "forward",
+        "max_prefill": 64,
+        "dtype": "f32",
+        "bank_dtypes": ["i8"],
+    }
+    document = {
+        "format": "edge-runtime.bundle",
+        "schema": 1,
+        "revision": 1,
+        "name": "golden",
+        "anchor": {
+            "architecture": "openlm",
+            "parameters": 100000,
+            "layers": 6,
+            "d_model": D_MODEL,
+            "heads": 2,
+            "kv_heads": 2,
+            "head_dim": 16,
+            "ffn_dim": 64,
+            "vocab_size": 320,
+            "context_length": 128,
+            "rope_theta": 100000.0,
+            "norm": "layernorm",
+            "norm_eps": 1e-5,
+            "activation": "silu",
+            "qk_norm": True,
+            "tied_embeddings": True,
+        },
+        "tokens": {"bos": None, "eos": [0], "add_bos": False},
+        "chat_template": None,
+        "generation": {"max_tokens": 32, "temperature": 0.0, "stop": ["."]},
+        "tokenizer": {"path": "tokenizer.json", "vocab_size": 320},
+        "memory": {
+            "kind": "ffn",
+            "fanout": FANOUT,
+            "layers": list(ANCHOR_LAYERS),
+            "levels": [{**level, "files": ["memory/level1.safetensors"]}],
+        },
+        "router": {
+            "tree": "router/tree.safetensors",
+            "depth": DEPTH,
+            "dim": DIM,
+            "embedders": [embedder],
+            "default": "minilm",
+        },
+        "programs": [program],
+        "state": "memory/state-1.json",
+        "files": {
+            "anchor.paged.pte": entry(b"program"),
+            "memory/level1.safetensors": entry(files["level1.i8.safetensors"], "tables"),
+            "memory/state-1.json": entry(files["state-1.json"]),
+            "router/minilm.pte": entry(b"embedder"),
+            "router/minilm.tokenizer.json": entry(b"{}"),
+            "router/tree.safetensors": entry(files["tree.safetensors"]),
+            "tokenizer.json": entry(b"{}"),
+        },
+        "provenance": {"seed": 0},
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def golden_files() -> dict[str, bytes]:
+    """By name. level1.<dtype>.values: what readers make of the level file, f32 [rows, layers, 3, r, d]."""
+    files = {}
+    for dtype in DTYPES:
+        level = level_file(dtype)
+        files[f"level1.{dtype}.safetensors"] = level.to_bytes()
+        decoded = np.stack([level.decoded(block) for block in level.blocks.values()])
+        files[f"level1.{dtype}.values"] = decoded.astype("<f4").tobytes()
+    files["tree.safetensors"] = tree()
+    state = {
+        "format": "edge-runtime.state",
+        "schema": 1,
+        "revision": 1,
+        "blocked": [[1, 2]],
+        "removed": [[1, 3]],
+    }
+    files["state-1.json"] = (json.dumps(state) + "\n").encode()
+    files["manifest.json"] = manifest(files).encode()
+    return files
+
+
+if __name__ == "__main__":
+    GOLDEN.mkdir(exist_ok=True)
+    for name, data in golden_files().items():
+        (GOLDEN / name).write_bytes(data)
