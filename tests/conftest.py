@@ -83,10 +83,12 @@ def write_checkpoint(directory: Path) -> None:
 
 
 def _sources_digest() -> str:
+    """Of what the fixtures are made with."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for package in (edge_export, edge_pretrain):
-        for path in sorted(Path(next(iter(package.__path__))).rglob("*.py")):
-            digest.update(path.read_bytes())
+    for path in sorted(Path(next(iter(edge_export.__path__))).rglob("*.py")):
+        digest.update(path.read_bytes())
+    for name in ("model", "memories", "checkpoint"):
+        digest.update((Path(next(iter(edge_pretrain.__path__))) / f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
 
