@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle, Memory
 from edge_runtime.engines import Engine
-from edge_runtime.errors import UnsupportedError
+from edge_runtime.errors import InvalidArgumentError, UnsupportedError
 from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
 from edge_runtime.stats import resident_memory
@@ -69,6 +69,8 @@ class Runtime:
         Raises:
             EdgeRuntimeError: see `edge_runtime.errors`; the message names the file and what to do.
         """
+        if threads < 1:
+            raise InvalidArgumentError(f"threads {threads}: it must be 1 or more")
         opened = Bundle.open(bundle)
         manifest = opened.manifest
         if not manifest.programs:
