@@ -6,9 +6,7 @@ The pager's own reader is the C++ one; both read the same golden files.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,66 +15,22 @@ import numpy.typing as npt
 import xxhash
 from safetensors import SafetensorError, safe_open
 
+from edge_runtime.bank_header import ELEMENT_BITS, I4_GROUP, read_header, shown
 from edge_runtime.errors import (
     BadFormatError,
     ChecksumError,
     InvalidArgumentError,
     NotFoundError,
     TruncatedError,
-    UnsupportedError,
 )
 
-PAGE = 16384
-I4_GROUP = 32
-ELEMENT_BITS = {"f32": 32, "f16": 16, "bf16": 16, "i8": 8, "i4": 4}
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-@dataclass(frozen=True)
-class LevelSpec:
-    """A level file's metadata; sizes in bytes follow docs/bank-format.md."""
-
-    kind: str
-    level: int
-    fanout: int
-    dtype: str
-    d_model: int
-    rows_per_block: int
-    anchor_layers: tuple[int, ...]
-    tensors: tuple[tuple[str, int, int], ...]
-    rows: int
-
-    @property
-    def nodes(self) -> int:
-        return int(self.fanout**self.level)
-
-    @property
-    def layers(self) -> int:
-        return len(self.anchor_layers)
-
-    @property
-    def layer_scale_bytes(self) -> int:
-        if self.dtype not in ("i8", "i4"):
-            return 0
-        return sum(
-            rows * (4 if self.dtype == "i8" else columns // I4_GROUP * 2) for _, rows, columns in self.tensors
-        )
-
-    @property
-    def scale_bytes(self) -> int:
-        return _round_up(self.layers * self.layer_scale_bytes, 64)
-
-    @property
-    def layer_bytes(self) -> int:
-        bits = ELEMENT_BITS[self.dtype]
-        return _round_up(sum(rows * columns * bits // 8 for _, rows, columns in self.tensors), 64)
-
-    @property
-    def stride(self) -> int:
-        return _round_up(self.scale_bytes + self.layers * self.layer_bytes, PAGE)
+# What the safetensors library says of files that are cut short (and of those with bytes too many).
+CUT_SHORT = ("header too small", "invalid header length", "not fully covered")
+# The bits of infinity: those of floats that are neither negative nor infinite nor NaN are below them.
+SCALE_BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
+    "i8": (np.uint32, 0x7F800000),
+    "i4": (np.uint16, 0x7C00),
+}
 
 
 class LevelReader:
@@ -88,22 +42,12 @@ class LevelReader:
             raise NotFoundError(f"{self.path}: no such file")
         try:
             with safe_open(self.path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                self._check_names(set(file.keys()))
-                self.spec = self._parse(metadata, file.get_slice("blocks").get_shape())
+                self.spec, self.data_start = read_header(self.path)
                 self._xxh3: npt.NDArray[np.uint64] = file.get_tensor("xxh3")
                 self._row_of_node: npt.NDArray[np.int32] = file.get_tensor("row_of_node")
-        except SafetensorError as error:
-            size = self.path.stat().st_size
-            hint = "it may be cut short: copy it again"
-            kind = TruncatedError if "ncomplete" in str(error) or size < 8 else BadFormatError
-            raise kind(f"{self.path}: not a whole safetensors file ({error}); {hint}") from None
-        with self.path.open("rb") as handle:
-            self.data_start = 8 + int.from_bytes(handle.read(8), "little")
-        if self._xxh3.shape != (self.spec.rows, self.spec.layers) or self._row_of_node.shape != (
-            self.spec.nodes,
-        ):
-            raise BadFormatError(f"{self.path}: the tables' shapes do not agree with rows, layers and nodes")
+        except (SafetensorError, OSError) as error:
+            kind = TruncatedError if any(text in str(error) for text in CUT_SHORT) else BadFormatError
+            raise kind(f"{self.path}: not a whole safetensors file ({shown(error)}): copy it again") from None
         named = np.sort(self._row_of_node[self._row_of_node != -1])
         if not np.array_equal(named, np.arange(self.spec.rows)):
             raise BadFormatError(f"{self.path}: row_of_node does not name each row exactly once")
@@ -112,49 +56,6 @@ class LevelReader:
             if self.spec.rows
             else np.zeros((0, self.spec.stride), np.uint8)
         )
-
-    def _check_names(self, names: set[str]) -> None:
-        if names != {"blocks", "xxh3", "row_of_node"}:
-            raise BadFormatError(
-                f"{self.path}: it must hold exactly the tensors blocks, xxh3 and row_of_node"
-            )
-
-    def _parse(self, metadata: dict[str, str], shape: list[int]) -> LevelSpec:
-        if metadata.get("format") != "edge-runtime.bank":
-            raise BadFormatError(
-                f"{self.path}: not a bank level file (metadata 'format' is not edge-runtime.bank)"
-            )
-        if metadata.get("version") != "1":
-            raise UnsupportedError(
-                f"{self.path}: bank version {metadata.get('version')}; this build reads version 1: "
-                "update edge-runtime"
-            )
-        try:
-            spec = LevelSpec(
-                kind=metadata["kind"],
-                level=int(metadata["level"]),
-                fanout=int(metadata["fanout"]),
-                dtype=metadata["dtype"],
-                d_model=int(metadata["d_model"]),
-                rows_per_block=int(metadata["rows_per_block"]),
-                anchor_layers=tuple(json.loads(metadata["anchor_layers"])),
-                tensors=tuple(
-                    (name, rows, columns) for name, (rows, columns) in json.loads(metadata["tensors"])
-                ),
-                rows=shape[0],
-            )
-            stated = (int(metadata["scale_bytes"]), int(metadata["layer_bytes"]), shape[1])
-            derived = (spec.scale_bytes, spec.layer_bytes, spec.stride)
-        except (KeyError, ValueError, TypeError) as error:
-            raise BadFormatError(f"{self.path}: bad or missing metadata ({error!r})") from None
-        if spec.dtype not in ELEMENT_BITS:
-            raise UnsupportedError(f"{self.path}: unknown dtype {spec.dtype!r}")
-        if stated != derived:
-            raise BadFormatError(
-                f"{self.path}: scale_bytes, layer_bytes and stride are {stated}, "
-                f"the other metadata make them {derived}"
-            )
-        return spec
 
     def row_of(self, node: int) -> int:
         """The row that holds the node's block, -1 if the file has none."""
@@ -169,7 +70,7 @@ class LevelReader:
         return np.flatnonzero(self._row_of_node != -1)
 
     def block_bytes(self, node: int) -> npt.NDArray[np.uint8]:
-        """The raw block, u8 [stride], verified. NotFoundError where the node has none; ChecksumError."""
+        """The raw block, u8 [stride], verified. NotFoundError where the node has none; as `verify`."""
         row = self.row_of(node)
         if row < 0:
             raise NotFoundError(f"{self.path}: node {node} has no block")
@@ -191,7 +92,10 @@ class LevelReader:
         return values.reshape(spec.layers, 3, spec.rows_per_block, spec.d_model)
 
     def verify(self) -> Iterator[int]:
-        """Checks every block's checksums; yields after each row. ChecksumError says where."""
+        """Checks every block's checksums and scales; yields after each row.
+
+        ChecksumError and BadFormatError say where.
+        """
         for row in range(self.spec.rows):
             self._verify_row(row)
             yield row
@@ -199,17 +103,22 @@ class LevelReader:
     def _verify_row(self, row: int) -> None:
         spec, block = self.spec, self._blocks[row]
         for layer in range(spec.layers):
-            digest = xxhash.xxh3_64(
-                block[layer * spec.layer_scale_bytes : (layer + 1) * spec.layer_scale_bytes]
-            )
+            scales = block[layer * spec.layer_scale_bytes : (layer + 1) * spec.layer_scale_bytes]
             offset = spec.scale_bytes + layer * spec.layer_bytes
+            digest = xxhash.xxh3_64(scales)
             digest.update(block[offset : offset + spec.layer_bytes])
             if digest.intdigest() != int(self._xxh3[row, layer]):
-                node = int(np.flatnonzero(self._row_of_node == row)[0])
-                raise ChecksumError(
-                    f"{self.path}: checksum mismatch at level {spec.level}, node {node}, row {row}, "
-                    f"layer {layer}, offset {self.data_start + row * spec.stride + offset}: copy it again"
-                )
+                raise ChecksumError(f"{self._place(row, layer)}: checksum mismatch: copy it again")
+            if spec.dtype in SCALE_BITS:
+                bits, infinity = SCALE_BITS[spec.dtype]
+                if int(np.frombuffer(scales.tobytes(), bits).max()) >= infinity:
+                    raise BadFormatError(f"{self._place(row, layer)}: a scale is negative or not finite")
+
+    def _place(self, row: int, layer: int) -> str:
+        spec = self.spec
+        node = int(np.flatnonzero(self._row_of_node == row)[0])
+        offset = self.data_start + row * spec.stride + spec.scale_bytes + layer * spec.layer_bytes
+        return f"{self.path}: level {spec.level}, node {node}, row {row}, layer {layer}, offset {offset}"
 
     def tables_sha256(self) -> str:
         """SHA-256, in hexadecimal, of all bytes but the blocks: what the manifest states for a level file."""

@@ -149,7 +149,7 @@ Status check_layout(BankLevelSpec& spec, const SafetensorsHeader& header, const 
   }
   spec.rows = blocks.shape[0];
   if (auto status = check_spec(spec); !status) {
-    return bad(path, status.error().message);
+    return fail(status.error().code, path + ": " + status.error().message);
   }
   if (blocks.shape[1] != spec.stride()) {
     return bad(path, "the stride is " + std::to_string(blocks.shape[1]) + ", its metadata make it " +

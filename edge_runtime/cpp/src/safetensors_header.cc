@@ -20,6 +20,7 @@ using Json = nlohmann::json;
 // Far above any real header (a level file's is one page), far below what would hurt a phone.
 constexpr std::uint64_t kLargestHeader = 16U << 20U;
 constexpr int kDeepestJson = 16;
+constexpr std::size_t kMostDigits = 20;
 
 std::optional<std::uint64_t> element_bytes(const std::string& dtype) {
   static const std::map<std::string, std::uint64_t> sizes = {
@@ -72,6 +73,7 @@ Result<TensorEntry> parse_entry(const Json& json, const std::string& where) {
 
 Status check_tiling(const SafetensorsHeader& header, const std::string& path) {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
+  ranges.reserve(header.tensors.size());
   for (const auto& [tensor, entry] : header.tensors) {
     ranges.emplace_back(entry.begin, entry.end);
   }
@@ -197,7 +199,7 @@ Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std
   std::uint64_t value = 0;
   const char* const end = text->data() + text->size();
   const auto parsed = std::from_chars(text->data(), end, value);
-  if (parsed.ec != std::errc() || parsed.ptr != end || value < low || value > high) {
+  if (text->size() > kMostDigits || parsed.ec != std::errc() || parsed.ptr != end || value < low || value > high) {
     return fail(ErrorCode::kBadFormat, path + ": metadata '" + key + "' is '" + printable(*text) +
                                            "', not a number from " + std::to_string(low) + " to " +
                                            std::to_string(high));

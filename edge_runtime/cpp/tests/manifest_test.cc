@@ -111,7 +111,10 @@ TEST(Manifest, RefusesWhatIsNoManifest) {
   newer["schema"] = 2;
   EXPECT_EQ(validate_manifest(newer.dump()).error().code, ErrorCode::kUnsupported);
   for (const std::string& text : {std::string(), std::string("{"), std::string("[]"), std::string("null"),
-                                  std::string(100000, '['), std::string("{\"a\":\"\xff\"}")}) {
+                                  std::string(100000, '['), std::string("{\"a\":\"\xff\"}"),
+                                  // What parsers take in different ways: a byte order mark, a NUL, a key twice.
+                                  "\xEF\xBB\xBF" + valid().dump(), valid().dump() + std::string(1, '\0'),
+                                  "{\"name\":\"other\"," + valid().dump().substr(1)}) {
     EXPECT_EQ(validate_manifest(text).error().code, ErrorCode::kBadFormat);
   }
 }
@@ -129,6 +132,10 @@ TEST(Manifest, CommitReplacesTheOldOneOrLeavesIt) {
   EXPECT_EQ(Json::parse(std::ifstream(path))["revision"], 2);
   EXPECT_FALSE(std::filesystem::exists(path + ".partial"));
   EXPECT_EQ(commit_manifest(dir.file("none"), valid().dump()).error().code, ErrorCode::kIo);
+  // A rename that fails leaves nothing behind.
+  std::filesystem::create_directories(dir.file("taken/manifest.json/x"));
+  EXPECT_EQ(commit_manifest(dir.file("taken"), valid().dump()).error().code, ErrorCode::kIo);
+  EXPECT_FALSE(std::filesystem::exists(dir.file("taken/manifest.json.partial")));
 }
 
 }  // namespace

@@ -67,6 +67,11 @@ TEST_F(TreeFile, RefusesEmbeddingsThatDoNotFit) {
   EXPECT_EQ(tree.descend(std::vector<float>{1, std::nanf("")}).error().code, ErrorCode::kInvalidArgument);
 }
 
+TEST_F(TreeFile, DistancesBeyondFloatsRangeEndNoDescent) {
+  write();
+  EXPECT_EQ(path_of({3e38F, -3e38F}), (Path{0, 0}));  // all centroids are as far: the lower index wins
+}
+
 TEST_F(TreeFile, RefusesDamagedFiles) {
   write();
   const auto bytes = testing::read_file(path_);
