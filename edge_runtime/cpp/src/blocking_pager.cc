@@ -64,14 +64,16 @@ std::optional<std::int64_t> Lease::fetch_ns() const {
   return fetch_ns_ ? fetch_ns_ : pager_->pager_->lease_fetch_ns(id_);
 }
 
-Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLevel> levels, PagerOptions options) {
-  auto pager = Pager::open(std::move(levels), std::move(options), system_clock());
+Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLevel> levels,
+                                                           const PagerOptions& options) {
+  auto pager = Pager::open(std::move(levels), options, system_clock());
   if (!pager) return tl::make_unexpected(std::move(pager.error()));
   return std::shared_ptr<BlockingPager>(new BlockingPager(std::move(*pager)));
 }
 
 Result<std::shared_ptr<BlockingPager>> BlockingPager::open(const std::vector<std::vector<std::string>>& paths,
-                                                           StorageKind kind, PagerOptions options, unsigned lanes) {
+                                                           StorageKind kind, const PagerOptions& options,
+                                                           unsigned lanes) {
   const std::shared_ptr<ReadPool> pool = make_read_pool(lanes);
   std::vector<PagedLevel> levels;
   for (const std::vector<std::string>& files : paths) {
@@ -79,7 +81,7 @@ Result<std::shared_ptr<BlockingPager>> BlockingPager::open(const std::vector<std
     if (!level) return tl::make_unexpected(std::move(level.error()));
     levels.push_back(std::move(*level));
   }
-  return open(std::move(levels), std::move(options));
+  return open(std::move(levels), options);
 }
 
 BlockingPager::BlockingPager(std::unique_ptr<Pager> pager) : pager_(std::move(pager)) {
@@ -126,7 +128,7 @@ void BlockingPager::run() {
 
 Result<std::shared_ptr<Lease>> BlockingPager::fetch(std::span<const Node> nodes,
                                                     const std::shared_ptr<Lease>& replacing) {
-  std::unique_lock lock(mutex_);
+  const std::scoped_lock lock(mutex_);
   std::optional<LeaseId> old;
   if (replacing != nullptr) {
     if (replacing.use_count() > 1) {
@@ -134,7 +136,7 @@ Result<std::shared_ptr<Lease>> BlockingPager::fetch(std::span<const Node> nodes,
     }
     // Nobody else holds it, and from here on nobody gets to its bytes: layer() waits for our lock. Taking and dropping
     // a reference orders what former holders have read before what the next read overwrites.
-    const std::shared_ptr<Lease> synchronise = replacing;
+    const std::shared_ptr<Lease> synchronise = replacing;  // NOLINT(performance-unnecessary-copy-initialization)
     old = replacing->id_;
     if (replacing->cancelled_) return fail(ErrorCode::kCancelled, "the lease to replace is cancelled");
   }

@@ -180,8 +180,8 @@ void dequantize_row(DType dtype, const std::byte* data, const std::byte* scales,
 }
 
 float f16_to_f32(std::uint16_t bits) {
-  const std::uint32_t sign = (bits & 0x8000U) << 16U;
-  const std::uint32_t exponent = (bits >> 10U) & 31U;
+  const std::uint32_t sign = (std::uint32_t{bits} & 0x8000U) << 16U;
+  const std::uint32_t exponent = (std::uint32_t{bits} >> 10U) & 31U;
   const std::uint32_t mantissa = bits & 0x3FFU;
   if (exponent == 31) {
     return std::bit_cast<float>(sign | 0x7F800000U | (mantissa << 13U));

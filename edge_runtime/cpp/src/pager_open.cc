@@ -49,7 +49,8 @@ Result<PagedLevel> open_level(const std::vector<std::string>& paths, StorageKind
   return level;
 }
 
-Result<std::unique_ptr<Pager>> Pager::open(std::vector<PagedLevel> levels, PagerOptions options, const Clock& clock) {
+Result<std::unique_ptr<Pager>> Pager::open(std::vector<PagedLevel> levels, const PagerOptions& options,
+                                           const Clock& clock) {
   const auto no_files = [](const PagedLevel& level) { return level.empty(); };
   if (levels.empty() || std::any_of(levels.begin(), levels.end(), no_files)) {
     return fail(ErrorCode::kInvalidArgument, "a pager needs at least one level, and each level a file");

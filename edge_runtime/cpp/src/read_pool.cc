@@ -62,7 +62,7 @@ void PooledStorage::submit(const ReadRequest& request) {
     }
     Status status;
     if (!dropped) status = read(request);
-    std::unique_lock lock(mutex_);
+    const std::scoped_lock lock(mutex_);
     if (!draining_) {
       completed_.push_back({request.tag, std::move(status)});
       if (waker_) waker_();

@@ -20,7 +20,7 @@ namespace {
 #endif
 
 // One WILLNEED call reads no more than the device's read-ahead or request limit: ask in steps below it.
-constexpr std::uint64_t kWillNeedStep = 128 * 1024;
+constexpr std::uint64_t kWillNeedStep = std::uint64_t{128} * 1024;
 
 class MappedStorage final : public PooledStorage {
  public:

@@ -36,7 +36,10 @@ Json parse_strict(std::string_view text, int deepest) {
   }
   Guard guard{deepest};
   Json json = Json::parse(text, std::ref(guard), /*allow_exceptions=*/false);
-  return guard.bad ? Json(Json::value_t::discarded) : json;
+  if (guard.bad) {
+    json = Json(Json::value_t::discarded);
+  }
+  return json;
 }
 
 std::string printable(std::string_view text) {

@@ -79,16 +79,16 @@ Result<Tree> Tree::open(const std::string& path) {
   std::uint64_t nodes = 1;
   for (std::uint64_t l = 0; l < *depth; ++l) {
     nodes *= *fanout;  // at most 256^8 = 2^64: wraps to 0 only at the last level, which no tensor's shape then matches
-    const std::string suffix = "." + std::to_string(l + 1);
-    if (auto status = read_tensor(*header, path, "centroids" + suffix, "F32", {nodes, *dim}, tree.centroids_[l]);
+    const std::string number = std::to_string(l + 1);
+    if (auto status = read_tensor(*header, path, "centroids." + number, "F32", {nodes, *dim}, tree.centroids_[l]);
         !status) {
       return tl::make_unexpected(status.error());
     }
-    if (auto status = read_tensor(*header, path, "documents" + suffix, "I32", {nodes}, tree.documents_[l]); !status) {
+    if (auto status = read_tensor(*header, path, "documents." + number, "I32", {nodes}, tree.documents_[l]); !status) {
       return tl::make_unexpected(status.error());
     }
     if (nodes == 0 || !all_finite(tree.centroids_[l])) {
-      return fail(ErrorCode::kBadFormat, path + ": centroids" + suffix + " has a value that is not finite");
+      return fail(ErrorCode::kBadFormat, path + ": centroids." + number + " has a value that is not finite");
     }
   }
   return tree;
@@ -154,11 +154,12 @@ Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t d
       return fail(ErrorCode::kInvalidArgument,
                   path + ": level " + std::to_string(l + 1) + " has a wrong shape or a value that is not finite");
     }
-    const std::string suffix = "." + std::to_string(l + 1);
+    const std::string number = std::to_string(l + 1);
     const std::uint64_t middle = offset + centroids[l].size_bytes();
     const std::uint64_t end = middle + documents[l].size_bytes();
-    header["centroids" + suffix] = {{"dtype", "F32"}, {"shape", {nodes, dim}}, {"data_offsets", {offset, middle}}};
-    header["documents" + suffix] = {{"dtype", "I32"}, {"shape", Json::array({nodes})}, {"data_offsets", {middle, end}}};
+    header["centroids." + number] = {{"dtype", "F32"}, {"shape", {nodes, dim}}, {"data_offsets", {offset, middle}}};
+    header["documents." + number] = {
+        {"dtype", "I32"}, {"shape", Json::array({nodes})}, {"data_offsets", {middle, end}}};
     offset = end;
   }
   std::string text = header.dump();

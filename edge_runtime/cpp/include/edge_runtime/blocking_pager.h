@@ -70,10 +70,10 @@ struct BlockingPagerStats {
 class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
  public:
   // REQUIRES storages that call their waker (not simulated ones).
-  static Result<std::shared_ptr<BlockingPager>> open(std::vector<PagedLevel> levels, PagerOptions options);
+  static Result<std::shared_ptr<BlockingPager>> open(std::vector<PagedLevel> levels, const PagerOptions& options);
   // The levels' files, each list the base first and overlays after it, read through `lanes` lanes that they share.
   static Result<std::shared_ptr<BlockingPager>> open(const std::vector<std::vector<std::string>>& paths,
-                                                     StorageKind kind, PagerOptions options,
+                                                     StorageKind kind, const PagerOptions& options,
                                                      unsigned lanes = kDefaultLanes);
   BlockingPager(const BlockingPager&) = delete;
   BlockingPager& operator=(const BlockingPager&) = delete;

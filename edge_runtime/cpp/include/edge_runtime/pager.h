@@ -87,7 +87,8 @@ struct LeasedBlock {
 class Pager {
  public:
   // kInvalidArgument: levels that do not belong together (the message names the file). The clock outlives the pager.
-  static Result<std::unique_ptr<Pager>> open(std::vector<PagedLevel> levels, PagerOptions options, const Clock& clock);
+  static Result<std::unique_ptr<Pager>> open(std::vector<PagedLevel> levels, const PagerOptions& options,
+                                             const Clock& clock);
   Pager(const Pager&) = delete;
   Pager& operator=(const Pager&) = delete;
   ~Pager();  // waits for reads under way; every LeasedBlock becomes invalid
