@@ -21,12 +21,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from edge_pretrain.layout import FILES, FORMAT, VERSION
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
-
-FORMAT = "edge-runtime.checkpoint"
-VERSION = 1
-FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 
 
 class CheckpointError(ValueError):

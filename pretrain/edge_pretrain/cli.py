@@ -7,9 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_pretrain.layout import FILES
 from edge_pretrain.recipe import RecipeError, built_in, load_recipe
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
+
+INTERRUPTED = 130  # exit code of Ctrl-C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _is_done(config: Path, fingerprint: str) -> bool:
+def _is_done(checkpoint: Path, fingerprint: str) -> bool:
     try:
-        return bool(json.loads(config.read_text())["provenance"]["fingerprint"] == fingerprint)
+        config = json.loads((checkpoint / "config.json").read_text())
+        made = config["provenance"]["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    return bool(made == fingerprint) and all((checkpoint / name).is_file() for name in FILES)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,24 +51,27 @@ def run(arguments: argparse.Namespace) -> int:
     except RecipeError as error:
         raise BadFormatError(str(error)) from None
     checkpoint = arguments.out / "checkpoint"
-    if _is_done(checkpoint / "config.json", recipe.fingerprint(arguments.seed)):
+    if _is_done(checkpoint, recipe.fingerprint(arguments.seed)):
         console.print(f"{checkpoint}: up to date")
         return 0
-    with console.status("loading torch"):
-        import torch
-
-        from edge_pretrain.embed import EmbedderError
-        from edge_pretrain.loop import TrainingInterruptedError
-        from edge_pretrain.pipeline import Run, pretrain
-
-        torch.set_num_threads(arguments.threads)
     try:
-        out = pretrain(Run(recipe, arguments.seed, arguments.out, console), arguments.embedder)
-    except TrainingInterruptedError as error:
-        print(f"edge-runtime: {error}", file=sys.stderr)
-        return 130
-    except (EmbedderError, ValueError) as error:
-        raise BadFormatError(str(error)) from None
+        with console.status("loading torch"):
+            import torch
+
+            from edge_pretrain.loop import TrainingInterruptedError
+            from edge_pretrain.pipeline import Run, pretrain
+
+            torch.set_num_threads(arguments.threads)
+        try:
+            out = pretrain(Run(recipe, arguments.seed, arguments.out, console), arguments.embedder)
+        except TrainingInterruptedError as error:
+            print(f"edge-runtime: {error}", file=sys.stderr)
+            return INTERRUPTED
+        except ValueError as error:
+            raise BadFormatError(str(error)) from None
+    except KeyboardInterrupt:
+        print("edge-runtime: stopped; run again to resume", file=sys.stderr)
+        return INTERRUPTED
     console.print(f"wrote {out}")
     return 0
 

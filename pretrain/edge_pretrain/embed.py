@@ -69,7 +69,8 @@ class MiniLM:
 
     def __init__(self, source: str | Path | None = None) -> None:
         # transformers imports every quantisation library it finds, and those log about each other's versions.
-        logging.getLogger("torchao").setLevel(logging.ERROR)
+        for name in ("torchao", "torch.utils._pytree"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         from transformers import BertConfig, BertModel
 
         directory = locate(source)

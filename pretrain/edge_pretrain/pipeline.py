@@ -4,7 +4,7 @@ Pouransari et al. 2025, section 3: co-training from a pretrained anchor is bette
 anchor and than co-training from scratch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -38,6 +38,7 @@ class Run:
     seed: int
     directory: Path
     console: Console
+    label: str = ""  # keeps the phases of several recipes in one directory apart
 
     @property
     def memory_config(self) -> MemoryConfig:
@@ -103,7 +104,8 @@ class Run:
         )
         trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank)
         fingerprint = digest([self.recipe.fingerprint(self.seed), name, str(config), str(anchor.config)])
-        run_phase(trainer, self.directory / "phases", name, fingerprint, SAVE_EVERY, self.console)
+        directory = self.directory / "phases" / self.label
+        run_phase(trainer, directory, name, fingerprint, SAVE_EVERY, self.console)
 
 
 def _schedule(peak: float) -> Schedule:
@@ -117,6 +119,20 @@ def cotrained(run: Run, prepared: Prepared) -> tuple[Anchor, MemoryBank]:
     run.train("anchor", anchor, phases.anchor, prepared, 0)
     run.train("cotrain", anchor, phases.cotrain, prepared, 1000, bank)
     return anchor.eval(), bank
+
+
+def control(run: Run, prepared: Prepared, name: str, extra_ffn: int) -> Anchor:
+    """An anchor without memories, trained in one phase on as many tokens as both phases together."""
+    phases = run.recipe.phases
+    sequences = phases.anchor.steps * phases.anchor.batch + phases.cotrain.steps * phases.cotrain.batch
+    phase = replace(
+        phases.anchor,
+        steps=sequences // phases.anchor.batch,
+        learning_rate=run.recipe.controls.learning_rate,
+    )
+    anchor = run.new_anchor(extra_ffn)
+    run.train(name, anchor, phase, prepared, 0)
+    return anchor.eval()
 
 
 def embedded(root: Path, source: str | None, console: Console) -> Embedded:

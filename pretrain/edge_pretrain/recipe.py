@@ -1,6 +1,7 @@
 """Recipes: all hyperparameters of a training run, in one TOML file. Loading one needs no torch."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -118,8 +119,11 @@ def built_in() -> list[str]:
     return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by its name, or a TOML file by its path. Raises RecipeError."""
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A built-in recipe by its name, or a TOML file by its path. Raises RecipeError.
+
+    changes: TOML lines such as "phases.cotrain.steps = 1800", each replacing one value.
+    """
     if name in built_in():
         where = f"{name}.toml"
         text = (resources.files("edge_pretrain") / "recipes" / where).read_text(encoding="utf-8")
@@ -132,11 +136,22 @@ def load_recipe(name: str) -> Recipe:
                 f"{name}: neither a recipe ({', '.join(built_in())}) nor a readable file: {error}"
             ) from error
     try:
-        recipe = dacite.from_dict(Recipe, tomllib.loads(text), dacite.Config(strict=True, cast=[tuple]))
+        values = tomllib.loads(text)
+        for change in changes:
+            _merge(values, tomllib.loads(change))
+        recipe = dacite.from_dict(Recipe, values, dacite.Config(strict=True, cast=[tuple]))
     except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
         raise RecipeError(f"{where}: {error}; recipes/demo.toml has every key") from error
     _check(recipe, where)
     return recipe
+
+
+def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
 
 
 def _check(recipe: Recipe, where: str) -> None:
@@ -145,6 +160,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "tree.depth": recipe.tree.depth,
         "tokens.sequence_length": recipe.tokens.sequence_length - 1,
         "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
+        **{f"corpus.{key}": value + 1 for key, value in asdict(recipe.corpus).items()},
         **{f"anchor.{key}": value for key, value in asdict(recipe.anchor).items()},
         **{f"memory.rows[{i}]": rows + 1 for i, rows in enumerate(recipe.memory.rows)},
         **{

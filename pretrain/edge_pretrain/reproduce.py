@@ -10,7 +10,7 @@ Every variant of every seed is trained once and kept: a run that was stopped goe
 import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,10 @@ from edge_pretrain.corpus.questions import Question
 from edge_pretrain.evaluate import Mode
 from edge_pretrain.figures import accuracy_by_bucket
 from edge_pretrain.loop import TrainingInterruptedError
-from edge_pretrain.model import Anchor
-from edge_pretrain.pipeline import Run, cotrained, embedded
+from edge_pretrain.pipeline import Run, control, cotrained, embedded
 from edge_pretrain.provenance import provenance
 from edge_pretrain.recipe import load_recipe
-from edge_pretrain.scores import Examination, Scores
+from edge_pretrain.scores import Examination, Scores, test_questions
 
 VARIANTS = ("baseline", "dense_control", "generic", "fetched", "blocked")
 BUCKETS = 5
@@ -37,27 +36,16 @@ RESAMPLES = 10_000
 FACTS = {"all_facts": None, "atomic_number": "atomic number"}
 
 
-def control(run: Run, exam: Examination, name: str, extra_ffn: int) -> Scores:
-    """An anchor without memories, trained in one phase on the tokens of both."""
-    phases = run.recipe.phases
-    steps = (phases.anchor.steps * phases.anchor.batch + phases.cotrain.steps * phases.cotrain.batch) // (
-        phases.anchor.batch
-    )
-    phase = replace(phases.anchor, steps=steps, learning_rate=run.recipe.controls.learning_rate)
-    anchor: Anchor = run.new_anchor(extra_ffn)
-    run.train(name, anchor, phase, exam.prepared, 0)
-    return exam(anchor, None, "baseline")
-
-
 def seed_results(run: Run, embedder: str | None) -> tuple[list[Question], dict[str, Scores]]:
     """The questions of a seed, and the scores of every variant."""
     embed = embedded(run.directory / "prepared", embedder, run.console)
-    exam = Examination(run.prepare(embed), embed)
+    prepared = run.prepare(embed)
+    exam = Examination(prepared, embed, test_questions(prepared))
+    extra_ffn = {"baseline": 0, "dense_control": run.memory_config.fetched_rows}
     scores = {
-        "baseline": control(run, exam, "baseline", 0),
-        "dense_control": control(run, exam, "dense_control", run.memory_config.fetched_rows),
+        name: exam(control(run, prepared, name, extra), None, "baseline") for name, extra in extra_ffn.items()
     }
-    anchor, bank = cotrained(run, exam.prepared)
+    anchor, bank = cotrained(run, prepared)
     modes: tuple[Mode, ...] = ("generic", "fetched", "blocked")
     return exam.questions, scores | {mode: exam(anchor, bank, mode) for mode in modes}
 

@@ -15,8 +15,6 @@ from edge_pretrain.memories import MemoryBank
 from edge_pretrain.model import Anchor
 from edge_pretrain.tokenizer import BOS_ID
 
-HEADLINE_KIND = "element"
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -26,12 +24,22 @@ class Scores:
     common_loss: float
 
 
-class Examination:
-    """The elements' questions and the common texts of one corpus, tokenized and routed once."""
+def test_questions(prepared: Prepared) -> list[Question]:
+    """What is reported: all questions on the elements. No hyperparameter may be chosen by them."""
+    return [q for q in prepared.questions if q.kind == "element"]
 
-    def __init__(self, prepared: Prepared, embedded: Embedded) -> None:
-        self.prepared = prepared
-        self.questions: list[Question] = [q for q in prepared.questions if q.kind == HEADLINE_KIND]
+
+def validation_questions(prepared: Prepared, count: int = 700) -> list[Question]:
+    """What hyperparameters are chosen by: synthetic people and places, the rarest and most frequent fifths."""
+    found = [q for q in prepared.questions if q.kind != "element" and q.bucket in (0, 4)]
+    return [found[i] for i in np.random.default_rng(5).permutation(len(found))[:count]]
+
+
+class Examination:
+    """Questions and the common texts of one corpus, tokenized and routed once."""
+
+    def __init__(self, prepared: Prepared, embedded: Embedded, questions: list[Question]) -> None:
+        self.questions = questions
         tokenizer = Tokenizer.from_file(str(prepared.tokenizer_path))
 
         def probe(pairs: Iterable[tuple[str, str]]) -> tuple[Probe, Routes]:
@@ -44,7 +52,7 @@ class Examination:
             ends = [f" {answer}" for answer in answers]
             return question_probe(tokenizer, BOS_ID, prompts, ends, END), routes
 
-        self._facts = probe((q.prompt, q.answer) for q in self.questions)
+        self._facts = probe((q.prompt, q.answer) for q in questions)
         self._common = probe((first, rest.removesuffix(END)) for first, rest in prepared.common)
 
     def __call__(self, anchor: Anchor, bank: MemoryBank | None, mode: Mode) -> Scores:
