@@ -38,6 +38,7 @@ QUESTIONS = [
 def write_checkpoint(directory: Path) -> None:
     """Random weights whose memories matter: W3 is not zero, so that every level changes the logits."""
     import torch
+
     from edge_pretrain import checkpoint
     from edge_pretrain.cluster import ClusterTree
     from edge_pretrain.embed import EMBEDDER_ID, MAX_TOKENS, SHA256, MiniLM

@@ -1,8 +1,8 @@
 """The anchor as a program with a KV cache: one call appends T tokens and gives the logits of the last.
 
 The attention is ExecuTorch's fused one (`llama::update_cache`, `llama::custom_sdpa`): it reads the cache in place,
-where indexing a cache buffer would copy it. FFN layers that carry memory add `edge::memory_ffn` (Pouransari et al. 2025,
-section 2).
+where indexing a cache buffer would copy it. FFN layers that carry memory add `edge::memory_ffn`
+(Pouransari et al. 2025, section 2).
 """
 
 from __future__ import annotations

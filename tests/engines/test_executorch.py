@@ -5,17 +5,16 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+
 from edge_pretrain.checkpoint import Checkpoint, load
 from edge_pretrain.embed import MiniLM
 from edge_pretrain.model import MemoryRows
-
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines import Engine, open_embedder, open_engine
 from edge_runtime.errors import BadFormatError, ChecksumError, ContextOverflowError, StaleHandleError
@@ -49,8 +48,8 @@ def engine(bundle: Bundle) -> Engine:
 
 
 @pytest.fixture
-def pager(bundle: Bundle) -> Iterator[Pager]:
-    yield Pager(bundle.level_paths, "10MB")
+def pager(bundle: Bundle) -> Pager:
+    return Pager(bundle.level_paths, "10MB")
 
 
 def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edge_export import bundle as bundle_module
 from edge_export.bundle import export_bundle
 from edge_export.source import ExportConfig, Source
 from edge_pretrain.checkpoint import load
-
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main

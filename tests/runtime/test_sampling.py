@@ -53,7 +53,14 @@ def test_equal_seeds_draw_equally_and_others_do_not() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"temperature": -1}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0}, {"top_p": 1.1}, {"seed": -1}],
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"seed": -1},
+    ],
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(arguments))):

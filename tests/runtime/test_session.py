@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from edge_pretrain.checkpoint import load
 from edge_pretrain.model import MemoryRows
-
 from edge_runtime import Runtime, Session
 from edge_runtime.errors import (
     ContextOverflowError,

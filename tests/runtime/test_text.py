@@ -77,7 +77,9 @@ def test_a_template_renders_the_hugging_face_way() -> None:
     assert template.render([{"role": "user", "content": "hi"}]) == "[B]<user>hi[E]<assistant>"
 
 
-@pytest.mark.parametrize("source", ["{% for %}", "{{ messages.nothing.there }}", "{{ raise_exception('no') }}"])
+@pytest.mark.parametrize(
+    "source", ["{% for %}", "{{ messages.nothing.there }}", "{{ raise_exception('no') }}"]
+)
 def test_a_bad_template_is_one_error(source: str) -> None:
     with pytest.raises(BadFormatError, match="chat template"):
         ChatTemplate(source).render([])

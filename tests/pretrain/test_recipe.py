@@ -1,0 +1,71 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_recipe import TINY
+
+from edge_pretrain.recipe import RecipeError, built_in, load_recipe
+
+
+def write(directory: Path, text: str) -> str:
+    path = directory / "recipe.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_the_demo_is_built_in():
+    assert "demo" in built_in()
+    recipe = load_recipe("demo")
+    assert (recipe.tree.fanout, recipe.tree.depth) == (16, 2)
+    assert recipe.tokens.sequence_length <= recipe.anchor.context_length
+
+
+def test_a_recipe_is_read_from_a_file(tmp_path: Path):
+    recipe = load_recipe(write(tmp_path, TINY))
+    assert recipe.memory.rows == (2, 4)
+    assert recipe.phases.cotrain.memory_learning_rate == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("fanout = 4", "fanout = 4\nfanuot = 5", "fanuot"),
+        ("zipf = 1.0\n", "", r"corpus\.zipf"),
+        ("fanout = 4", 'fanout = "four"', r"tree\.fanout"),
+        ("[memory]\nrows = [2, 4]\n", "", "memory"),
+        ("fanout = 4", "fanout = ", "Invalid value"),
+        ("rows = [2, 4]", "rows = [2]", "each of the 2 levels"),
+        ("rows = [2, 4]", "rows = [0, 0]", "not all 0"),
+        ("rows = [2, 4]", "rows = [-1, 4]", r"memory\.rows\[0\] is too small"),
+        ("fanout = 4", "fanout = 1", r"tree\.fanout is too small"),
+        ("vocab_size = 300", "vocab_size = 200", r"tokens\.vocab_size is too small"),
+        ("context_length = 96", "context_length = 32", "exceeds anchor.context_length"),
+        ("[phases.anchor]\nsteps = 6", "[phases.anchor]\nsteps = 0", r"phases\.anchor\.steps is too small"),
+        ("places = 0", "places = -1", r"corpus\.places is too small"),
+    ],
+)
+def test_a_bad_recipe_is_refused_with_one_line(tmp_path: Path, old: str, new: str, says: str):
+    assert old in TINY
+    path = write(tmp_path, TINY.replace(old, new))
+    with pytest.raises(RecipeError, match=says) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_recipes():
+    with pytest.raises(RecipeError, match=r"nonesuch: neither a recipe \(.*demo.*\) nor a readable file"):
+        load_recipe("nonesuch")
+
+
+def test_the_fingerprint_follows_every_value(tmp_path: Path):
+    recipe = load_recipe(write(tmp_path, TINY))
+    assert recipe.fingerprint(0) == load_recipe(write(tmp_path, TINY)).fingerprint(0)
+    other = load_recipe(write(tmp_path, TINY.replace("warmup = 2", "warmup = 3")))
+    assert len({recipe.fingerprint(0), recipe.fingerprint(1), other.fingerprint(0)}) == 3
+
+
+def test_loading_a_recipe_needs_no_torch():
+    code = "import sys, edge_pretrain.cli as c; c.load_recipe('demo'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
