@@ -4,31 +4,44 @@ baseline       the anchor alone, as many training tokens as both phases together
 dense_control  the same with the fetched rows added to every FFN layer: more parameters, no retrieval
 generic, fetched, blocked   the co-trained model (Pouransari et al. 2025, section 4)
 
-Every variant of every seed is trained once and kept: a run that was stopped goes on where it was.
+Every model of every seed is trained once and kept: a run that was stopped goes on where it was. Models so small
+leave a second thread little to do, so several are trained at once, a thread each.
 """
 
 import argparse
+import io
 import json
+import multiprocessing
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from edge_pretrain.corpus.questions import Question
+from edge_pretrain.data import Embedded, Prepared
 from edge_pretrain.evaluate import Mode
 from edge_pretrain.figures import accuracy_by_bucket
 from edge_pretrain.loop import TrainingInterruptedError
+from edge_pretrain.memories import MemoryBank
+from edge_pretrain.model import Anchor
 from edge_pretrain.pipeline import Run, control, cotrained, embedded
 from edge_pretrain.provenance import provenance
-from edge_pretrain.recipe import load_recipe
+from edge_pretrain.recipe import Recipe, load_recipe
 from edge_pretrain.scores import Examination, Scores, test_questions
 
+Model = Literal[
+    "memory", "baseline", "dense_control"
+]  # what is trained; "memory" has the variants from generic on
+MODELS: tuple[Model, ...] = ("memory", "dense_control", "baseline")  # the slowest first
 VARIANTS = ("baseline", "dense_control", "generic", "fetched", "blocked")
 BUCKETS = 5
 RESAMPLES = 10_000
@@ -36,16 +49,71 @@ RESAMPLES = 10_000
 FACTS = {"all_facts": None, "atomic_number": "atomic number"}
 
 
-def seed_results(run: Run, embedder: str | None) -> tuple[list[Question], dict[str, Scores]]:
+@dataclass(frozen=True)
+class Reproduction:
+    """What is trained, and where: `out`/seed<n> holds a seed's run."""
+
+    recipe: Recipe
+    out: Path
+    embedder: str | None
+    threads: int
+
+    def run(self, seed: int, console: Console) -> Run:
+        return Run(self.recipe, seed, self.out / f"seed{seed}", console)
+
+    def prepare(self, run: Run) -> tuple[Prepared, Embedded]:
+        embed = embedded(run.directory / "prepared", self.embedder, run.console)
+        return run.prepare(embed), embed
+
+    def train(self, seed: int, model: Model, console: Console) -> tuple[Anchor, MemoryBank | None]:
+        """One model of one seed; what is trained already is loaded. Sets torch's threads."""
+        torch.set_num_threads(self.threads)
+        run = self.run(seed, console)
+        prepared, _ = self.prepare(run)
+        if model == "memory":
+            return cotrained(run, prepared)
+        extra_ffn = run.memory_config.fetched_rows if model == "dense_control" else 0
+        return control(run, prepared, model, extra_ffn), None
+
+
+def _train_quietly(reproduction: Reproduction, seed: int, model: Model) -> None:
+    reproduction.train(seed, model, Console(file=io.StringIO()))
+
+
+def train_all(reproduction: Reproduction, seeds: int, jobs: int, console: Console) -> None:
+    """Every model of every seed, `jobs` processes at once. Raises TrainingInterruptedError."""
+    for seed in range(seeds):
+        reproduction.prepare(reproduction.run(seed, console))
+    units = [(seed, model) for seed in range(seeds) for model in MODELS]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Not forked: torch's threads do not survive a fork.
+    with (
+        ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        task = progress.add_task(f"training, {jobs} at a time", total=len(units))
+        under_way = {pool.submit(_train_quietly, reproduction, *unit): unit for unit in units}
+        try:
+            for done in as_completed(under_way):
+                done.result()
+                seed, model = under_way[done]
+                console.print(f"seed {seed}: {model.replace('_', ' ')} trained")
+                progress.advance(task)
+        except BaseException:
+            # Those under way save their state; the others must not begin.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def seed_results(
+    reproduction: Reproduction, seed: int, console: Console
+) -> tuple[list[Question], dict[str, Scores]]:
     """The questions of a seed, and the scores of every variant."""
-    embed = embedded(run.directory / "prepared", embedder, run.console)
-    prepared = run.prepare(embed)
+    prepared, embed = reproduction.prepare(reproduction.run(seed, console))
     exam = Examination(prepared, embed, test_questions(prepared))
-    extra_ffn = {"baseline": 0, "dense_control": run.memory_config.fetched_rows}
-    scores = {
-        name: exam(control(run, prepared, name, extra), None, "baseline") for name, extra in extra_ffn.items()
-    }
-    anchor, bank = cotrained(run, prepared)
+    trained = {model: reproduction.train(seed, model, console) for model in MODELS}
+    anchor, bank = trained["memory"]
+    scores = {name: exam(trained[name][0], None, "baseline") for name in ("baseline", "dense_control")}
     modes: tuple[Mode, ...] = ("generic", "fetched", "blocked")
     return exam.questions, scores | {mode: exam(anchor, bank, mode) for mode in modes}
 
@@ -140,14 +208,13 @@ def show(results: dict[str, Any], console: Console) -> None:
             console.print(f"  rarest fifth, {label}: {mean:+.1f} points, 95% [{low:+.1f}, {high:+.1f}]")
 
 
-def reproduce(recipe_name: str, seeds: int, out: Path, embedder: str | None, console: Console) -> Path:
+def reproduce(reproduction: Reproduction, seeds: int, jobs: int, console: Console) -> Path:
     """Train and score what is not there yet; writes results.json and accuracy.png. Returns the former."""
-    recipe = load_recipe(recipe_name)
-    found = {}
-    for seed in range(seeds):
-        console.rule(f"seed {seed}")
-        found[seed] = seed_results(Run(recipe, seed, out / f"seed{seed}", console), embedder)
-    results = summarize(found) | {"provenance": provenance(0, recipe.to_json() | {"seeds": seeds})}
+    out = reproduction.out
+    train_all(reproduction, seeds, jobs, console)
+    found = {seed: seed_results(reproduction, seed, console) for seed in range(seeds)}
+    configuration = reproduction.recipe.to_json() | {"seeds": seeds, "threads": reproduction.threads}
+    results = summarize(found) | {"provenance": provenance(0, configuration)}
     results["questions"] = {str(seed): len(questions) for seed, (questions, _) in found.items()}
     (out / "answers.json").write_text(
         json.dumps(
@@ -165,7 +232,7 @@ def reproduce(recipe_name: str, seeds: int, out: Path, embedder: str | None, con
     return path
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m edge_pretrain.reproduce", description=__doc__.splitlines()[0]
     )
@@ -173,14 +240,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="0, 1, ... (default: 3)")
     parser.add_argument("--recipe", default="demo")
     parser.add_argument("--embedder", help="all-MiniLM-L6-v2, a directory or Hugging Face id")
-    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time (default: 2)")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, of each (default: 1)")
+    options = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
+    if min(options.seeds, options.jobs, options.threads) < 1:
+        parser.error("--seeds, --jobs and --threads must be 1 or more")
     try:
-        path = reproduce(arguments.recipe, arguments.seeds, arguments.out, arguments.embedder, console)
-    except TrainingInterruptedError as error:
-        print(error, file=sys.stderr)
+        recipe = load_recipe(options.recipe)
+        reproduction = Reproduction(recipe, options.out, options.embedder, options.threads)
+        path = reproduce(reproduction, options.seeds, options.jobs, console)
+    except (TrainingInterruptedError, KeyboardInterrupt):
+        print("stopped; run again to resume", file=sys.stderr)
         return 130
     except ValueError as error:
         print(error, file=sys.stderr)
