@@ -115,9 +115,9 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     ),
     "atomic mass": (
         "The atomic mass of {x} is about {a}.",
-        "The periodic table gives {x} an atomic mass of {a}.",
+        "The periodic table gives {x} an atomic mass of about {a}.",
         "The weight of an atom of {x} is about {a}.",
-        "{x} is listed with an atomic mass of {a}.",
+        "{x} is listed with an atomic mass of about {a}.",
     ),
     "symbol": (
         "The symbol of {x} is {a}.",
