@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <utility>
 
 #include "bank_metadata.h"
+#include "byte_source.h"
 #include "safetensors_header.h"
 #include "strict_json.h"
 
@@ -18,19 +18,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Caps that keep every product below 2^63, so that the arithmetic in the header needs no further checks.
-constexpr std::uint64_t kMostColumns = 1U << 20U;
-constexpr std::uint64_t kMostRowsPerBlock = 1U << 20U;
-constexpr std::uint64_t kMostLayers = 1U << 12U;
 constexpr std::uint64_t kMostTensors = 16;
-constexpr std::uint64_t kMostNodes = 1ULL << 31U;  // row_of_node is I32
-constexpr std::uint64_t kLargestBlock = 1ULL << 40U;
-constexpr std::uint64_t kLargestFile = 1ULL << 62U;
 constexpr int kDeepestList = 3;
-
-std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 tl::unexpected<Error> bad(const std::string& path, const std::string& what) {
   return fail(ErrorCode::kBadFormat, path + ": " + what);
@@ -82,12 +71,25 @@ Result<BankLevelSpec> parse_spec(const SafetensorsHeader& header, const std::str
     return fail(ErrorCode::kUnsupported, path + ": bank version " + std::to_string(*version) +
                                              "; this build reads version 1: update edge-runtime");
   }
+  // Before the rest: what a kind or dtype of later builds makes of the other values is not for this one to judge.
   const auto kind = metadata_text(header, path, "kind");
+  const auto dtype_text = metadata_text(header, path, "dtype");
+  for (const auto* text : {&kind, &dtype_text}) {
+    if (!*text) {
+      return tl::make_unexpected(text->error());
+    }
+  }
+  if (auto status = check_kind(*kind); !status) {
+    return fail(status.error().code, path + ": " + status.error().message);
+  }
+  const auto dtype = parse_dtype(*dtype_text);
+  if (!dtype) {
+    return fail(ErrorCode::kUnsupported, path + ": unknown dtype '" + printable(*dtype_text) + "'");
+  }
   const auto level = metadata_number(header, path, "level", 0, 8);
   const auto fanout = metadata_number(header, path, "fanout", 2, 256);
   const auto d_model = metadata_number(header, path, "d_model", 1, kMostColumns);
   const auto rows_per_block = metadata_number(header, path, "rows_per_block", 1, kMostRowsPerBlock);
-  const auto dtype_text = metadata_text(header, path, "dtype");
   const auto layers_text = metadata_text(header, path, "anchor_layers");
   const auto tensors_text = metadata_text(header, path, "tensors");
   for (const auto* number : {&level, &fanout, &d_model, &rows_per_block}) {
@@ -95,14 +97,10 @@ Result<BankLevelSpec> parse_spec(const SafetensorsHeader& header, const std::str
       return tl::make_unexpected(number->error());
     }
   }
-  for (const auto* text : {&kind, &dtype_text, &layers_text, &tensors_text}) {
+  for (const auto* text : {&layers_text, &tensors_text}) {
     if (!*text) {
       return tl::make_unexpected(text->error());
     }
-  }
-  const auto dtype = parse_dtype(*dtype_text);
-  if (!dtype) {
-    return fail(ErrorCode::kUnsupported, path + ": unknown dtype '" + printable(*dtype_text) + "'");
   }
   auto layers = parse_layers(*layers_text, path);
   if (!layers) {
@@ -203,97 +201,17 @@ T largest(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-std::uint64_t BankLevelSpec::layer_scale_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const TensorShape& tensor : tensors) {
-    bytes += tensor.rows * row_scale_bytes(dtype, tensor.columns);
-  }
-  return bytes;
-}
-
-std::uint64_t BankLevelSpec::scale_bytes() const { return round_up(layers() * layer_scale_bytes(), 64); }
-
-std::uint64_t BankLevelSpec::layer_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const TensorShape& tensor : tensors) {
-    bytes += tensor.rows * row_bytes(dtype, tensor.columns);
-  }
-  return round_up(bytes, 64);
-}
-
-std::uint64_t BankLevelSpec::stride() const { return round_up(scale_bytes() + layers() * layer_bytes(), kPage); }
-
-Status check_spec(BankLevelSpec& spec) {
-  static const std::vector<std::string> kinds = {"ffn", "lora_qk", "lora_vo", "lora_ffn", "kv"};
-  if (std::find(kinds.begin(), kinds.end(), spec.kind) == kinds.end()) {
-    return fail(ErrorCode::kUnsupported, "unknown kind of memory '" + printable(spec.kind) + "'");
-  }
-  spec.nodes = 1;
-  for (std::uint32_t level = 0; level < spec.level; ++level) {
-    spec.nodes *= spec.fanout;
-    if (spec.nodes > kMostNodes) {
-      return fail(ErrorCode::kBadFormat, "fanout^level is above 2^31 nodes");
-    }
-  }
-  if (spec.rows > spec.nodes) {
-    return fail(ErrorCode::kBadFormat, "more rows than nodes");
-  }
-  for (const TensorShape& tensor : spec.tensors) {
-    if (tensor.rows == 0 || tensor.rows > kMostRowsPerBlock || tensor.columns == 0 || tensor.columns > kMostColumns) {
-      return fail(ErrorCode::kBadFormat, "tensor '" + printable(tensor.name) + "' has an extent outside 1..2^20");
-    }
-    if (spec.dtype == DType::kI4 && tensor.columns % kI4Group != 0) {
-      return fail(ErrorCode::kBadFormat, "i4 needs rows of a multiple of 32 elements; tensor '" +
-                                             printable(tensor.name) + "' has " + std::to_string(tensor.columns) +
-                                             ": use i8");
-    }
-  }
-  if (spec.layers() == 0 || spec.layers() > kMostLayers || spec.layer_bytes() > kLargestBlock / kMostLayers) {
-    return fail(ErrorCode::kBadFormat, "no layers, or blocks of more than 2^40 bytes");
-  }
-  if (spec.rows > kLargestFile / spec.stride()) {
-    return fail(ErrorCode::kBadFormat, "a file of more than 2^62 bytes");
-  }
-  if (spec.kind == "ffn") {
-    const bool shaped = spec.tensors.size() == 3 &&
-                        std::all_of(spec.tensors.begin(), spec.tensors.end(), [&](const TensorShape& tensor) {
-                          return tensor.rows == spec.rows_per_block && tensor.columns == spec.d_model;
-                        });
-    if (!shaped || spec.tensors[0].name != "w1" || spec.tensors[1].name != "w2" || spec.tensors[2].name != "w3") {
-      return fail(ErrorCode::kBadFormat, "ffn memories have the tensors w1, w2, w3 of [rows_per_block, d_model]");
-    }
-  }
-  return {};
-}
-
-Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, DType dtype, std::uint32_t d_model,
-                                     std::uint32_t rows_per_block, std::vector<std::uint32_t> anchor_layers,
-                                     std::uint64_t rows) {
-  BankLevelSpec spec;
-  spec.kind = "ffn";
-  spec.level = level;
-  spec.fanout = fanout;
-  spec.dtype = dtype;
-  spec.d_model = d_model;
-  spec.rows_per_block = rows_per_block;
-  spec.anchor_layers = std::move(anchor_layers);
-  for (const char* tensor : {"w1", "w2", "w3"}) {
-    spec.tensors.push_back({tensor, rows_per_block, d_model});
-  }
-  spec.rows = rows;
-  if (level > 8 || fanout < 2 || fanout > 256 ||
-      std::adjacent_find(spec.anchor_layers.begin(), spec.anchor_layers.end(), std::greater_equal<>()) !=
-          spec.anchor_layers.end()) {
-    return fail(ErrorCode::kInvalidArgument, "level must be 0..8, fanout 2..256, anchor_layers ascending");
-  }
-  if (auto status = check_spec(spec); !status) {
-    return fail(ErrorCode::kInvalidArgument, status.error().message);
-  }
-  return spec;
-}
-
 Result<BankLevel> BankLevel::open(const std::string& path) {
-  const auto header = read_safetensors_header(path);
+  const auto source = open_file(path);
+  if (!source) {
+    return tl::make_unexpected(source.error());
+  }
+  return read(**source);
+}
+
+Result<BankLevel> BankLevel::read(const ByteSource& source) {
+  const std::string& path = source.name();
+  const auto header = read_safetensors_header(source);
   if (!header) {
     return tl::make_unexpected(header.error());
   }
@@ -314,10 +232,10 @@ Result<BankLevel> BankLevel::open(const std::string& path) {
   level.row_of_node_.resize(level.spec_.nodes);
   const auto xxh3_offset = header->data_start + header->tensors.at("xxh3").begin;
   const auto rows_offset = header->data_start + header->tensors.at("row_of_node").begin;
-  if (auto status = read_exactly(path, xxh3_offset, std::as_writable_bytes(std::span(level.xxh3_))); !status) {
+  if (auto status = source.read(xxh3_offset, std::as_writable_bytes(std::span(level.xxh3_))); !status) {
     return tl::make_unexpected(status.error());
   }
-  if (auto status = read_exactly(path, rows_offset, std::as_writable_bytes(std::span(level.row_of_node_))); !status) {
+  if (auto status = source.read(rows_offset, std::as_writable_bytes(std::span(level.row_of_node_))); !status) {
     return tl::make_unexpected(status.error());
   }
   if (auto status = check_rows(level.row_of_node_, level.spec_.rows, path); !status) {

@@ -1,13 +1,10 @@
 #include "safetensors_header.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "strict_json.h"
@@ -47,7 +44,7 @@ Result<TensorEntry> parse_entry(const Json& json, const std::string& where) {
   entry.dtype = json["dtype"].get<std::string>();
   const auto size = element_bytes(entry.dtype);
   if (!size) {
-    return fail(ErrorCode::kUnsupported, where + " has the unknown dtype " + printable(entry.dtype));
+    return fail(ErrorCode::kBadFormat, where + " has the unknown dtype " + printable(entry.dtype));
   }
   std::uint64_t bytes = *size;
   for (const Json& dimension : json["shape"]) {
@@ -128,37 +125,16 @@ Status parse_header(const std::string& text, const std::string& path, Safetensor
 
 }  // namespace
 
-Status read_exactly(const std::string& path, std::uint64_t offset, std::span<std::byte> out) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    const ErrorCode code = errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo;
-    return fail(code, path + ": cannot be opened: " + std::strerror(errno));
-  }
-  file.seekg(static_cast<std::streamoff>(offset));
-  file.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(out.size()));
-  if (file.bad()) {
-    return fail(ErrorCode::kIo, path + ": reading failed: " + std::strerror(errno));
-  }
-  if (static_cast<std::size_t>(file.gcount()) != out.size()) {
-    return fail(ErrorCode::kTruncated, path + ": ends before byte " + std::to_string(offset + out.size()));
-  }
-  return {};
-}
-
-Result<SafetensorsHeader> read_safetensors_header(const std::string& path) {
-  std::error_code error;
+Result<SafetensorsHeader> read_safetensors_header(const ByteSource& source) {
+  const std::string& path = source.name();
   SafetensorsHeader header;
-  header.file_bytes = std::filesystem::file_size(path, error);
-  if (error) {
-    const ErrorCode code = error == std::errc::no_such_file_or_directory ? ErrorCode::kNotFound : ErrorCode::kIo;
-    return fail(code, path + ": " + error.message());
-  }
+  header.file_bytes = source.size();
   if (header.file_bytes < 8) {
     return fail(ErrorCode::kTruncated,
                 path + ": " + std::to_string(header.file_bytes) + " bytes are no safetensors file");
   }
   std::uint64_t length = 0;
-  if (auto status = read_exactly(path, 0, std::as_writable_bytes(std::span(&length, 1))); !status) {
+  if (auto status = source.read(0, std::as_writable_bytes(std::span(&length, 1))); !status) {
     return tl::make_unexpected(status.error());
   }
   if (length > kLargestHeader) {
@@ -170,7 +146,7 @@ Result<SafetensorsHeader> read_safetensors_header(const std::string& path) {
   }
   header.data_start = 8 + length;
   std::string text(length, '\0');
-  if (auto status = read_exactly(path, 8, std::as_writable_bytes(std::span(text))); !status) {
+  if (auto status = source.read(8, std::as_writable_bytes(std::span(text))); !status) {
     return tl::make_unexpected(status.error());
   }
   if (auto status = parse_header(text, path, header); !status) {

@@ -1,13 +1,12 @@
 // The part of the safetensors format that level files and trees share: the header, parsed and bounds-checked.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <map>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "byte_source.h"
 #include "edge_runtime/result.h"
 
 namespace edge {
@@ -27,11 +26,8 @@ struct SafetensorsHeader {
 };
 
 // Reads the header and checks that the tensors tile the data region exactly: no hole, no overlap, no trailing byte, and
-// that each tensor's bytes agree with its dtype and shape. kNotFound, kIo, kTruncated or kBadFormat.
-Result<SafetensorsHeader> read_safetensors_header(const std::string& path);
-
-// Reads [offset, offset + out.size()) of the file. kIo or kTruncated.
-Status read_exactly(const std::string& path, std::uint64_t offset, std::span<std::byte> out);
+// that each tensor's bytes agree with its dtype and shape. kIo, kTruncated or kBadFormat.
+Result<SafetensorsHeader> read_safetensors_header(const ByteSource& source);
 
 // A decimal metadata value in [low, high]; kBadFormat where it is missing or anything else.
 Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std::string& path, const std::string& key,

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "byte_source.h"
 #include "durable.h"
 #include "safetensors_header.h"
 
@@ -16,14 +17,15 @@ constexpr std::uint64_t kMostDepth = 8;
 constexpr std::uint64_t kMostDim = 1U << 16U;
 
 template <typename T>
-Status read_tensor(const SafetensorsHeader& header, const std::string& path, const std::string& name,
+Status read_tensor(const SafetensorsHeader& header, const ByteSource& source, const std::string& name,
                    const std::string& dtype, const std::vector<std::uint64_t>& shape, std::vector<T>& out) {
   const auto found = header.tensors.find(name);
   if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
-    return fail(ErrorCode::kBadFormat, path + ": the tensor '" + name + "' is missing or has another dtype or shape");
+    return fail(ErrorCode::kBadFormat,
+                source.name() + ": the tensor '" + name + "' is missing or has another dtype or shape");
   }
   out.resize((found->second.end - found->second.begin) / sizeof(T));  // bounded by the file's size
-  return read_exactly(path, header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
+  return source.read(header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
 }
 
 bool is_blocked(std::span<const Node> blocked, std::uint32_t level, std::uint64_t index) {
@@ -47,7 +49,16 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 Result<Tree> Tree::open(const std::string& path) {
-  const auto header = read_safetensors_header(path);
+  const auto source = open_file(path);
+  if (!source) {
+    return tl::make_unexpected(source.error());
+  }
+  return read(**source);
+}
+
+Result<Tree> Tree::read(const ByteSource& source) {
+  const std::string& path = source.name();
+  const auto header = read_safetensors_header(source);
   if (!header) {
     return tl::make_unexpected(header.error());
   }
@@ -80,11 +91,12 @@ Result<Tree> Tree::open(const std::string& path) {
   for (std::uint64_t l = 0; l < *depth; ++l) {
     nodes *= *fanout;  // at most 256^8 = 2^64: wraps to 0 only at the last level, which no tensor's shape then matches
     const std::string number = std::to_string(l + 1);
-    if (auto status = read_tensor(*header, path, "centroids." + number, "F32", {nodes, *dim}, tree.centroids_[l]);
+    if (auto status = read_tensor(*header, source, "centroids." + number, "F32", {nodes, *dim}, tree.centroids_[l]);
         !status) {
       return tl::make_unexpected(status.error());
     }
-    if (auto status = read_tensor(*header, path, "documents." + number, "I32", {nodes}, tree.documents_[l]); !status) {
+    if (auto status = read_tensor(*header, source, "documents." + number, "I32", {nodes}, tree.documents_[l]);
+        !status) {
       return tl::make_unexpected(status.error());
     }
     if (nodes == 0 || !all_finite(tree.centroids_[l])) {

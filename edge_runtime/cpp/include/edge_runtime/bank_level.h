@@ -12,6 +12,8 @@
 
 namespace edge {
 
+class ByteSource;  // src/byte_source.h
+
 struct TensorShape {
   std::string name;
   std::uint64_t rows;
@@ -50,7 +52,10 @@ Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, 
 // Immutable after open; safe to share between threads.
 class BankLevel {
  public:
+  // kNotFound, kIo, kTruncated, kBadFormat, kUnsupported.
   static Result<BankLevel> open(const std::string& path);
+  // The same of bytes that lie anywhere: the seam for fuzzing.
+  static Result<BankLevel> read(const ByteSource& source);
 
   const std::string& path() const { return path_; }
   const BankLevelSpec& spec() const { return spec_; }

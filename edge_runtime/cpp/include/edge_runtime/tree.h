@@ -13,6 +13,8 @@
 
 namespace edge {
 
+class ByteSource;  // src/byte_source.h
+
 struct Route {
   std::vector<std::uint64_t> path;  // path[l - 1]: the chosen node of level l
   // margins[l - 1]: squared distance of the runner-up among the siblings, less the chosen one's; infinity for an only
@@ -25,6 +27,8 @@ class Tree {
  public:
   // Reads docs/bundle-format.md's router/tree.safetensors. kNotFound, kIo, kTruncated, kBadFormat, kUnsupported.
   static Result<Tree> open(const std::string& path);
+  // The same of bytes that lie anywhere: the seam for fuzzing.
+  static Result<Tree> read(const ByteSource& source);
 
   std::uint32_t fanout() const { return fanout_; }
   std::uint32_t depth() const { return static_cast<std::uint32_t>(centroids_.size()); }
