@@ -8,7 +8,8 @@ CPP := $(shell find edge_runtime/cpp cmake -type f) CMakeLists.txt
 CPP_SOURCES := $(shell find edge_runtime/cpp -name '*.cc' -o -name '*.h')
 STAMP := .venv/.edge-runtime-installed
 
-.PHONY: help setup demo test test-cpp test-python lint format sanitize reproduce-demo wheel clean
+.PHONY: help setup demo test test-cpp test-python test-arm64 fuzz fuzz-short lint format sanitize reproduce-demo \
+  wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +54,22 @@ sanitize: $(STAMP)  ## the C++ tests under the address, undefined-behaviour and 
 	  cmake --build build/sanitize-$${kind%%,*} -j $(JOBS) && \
 	  ctest --test-dir build/sanitize-$${kind%%,*} --no-tests=error --output-on-failure -j $(JOBS) || exit 1; \
 	done
+
+FUZZ_SECONDS ?= 600
+fuzz:  ## libFuzzer on every parser of files, FUZZ_SECONDS each; what it finds stays in build/fuzz/found
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh -max_total_time=$(FUZZ_SECONDS)
+
+fuzz-short:  ## the same for a few seconds, always with the same seed
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh -runs=20000 -seed=1
+
+test-arm64:  ## the C++ tests built for 64-bit ARM, run through QEMU with pages of 16 KiB
+	scripts/setup.sh arm64
+	cmake -S . -B build/arm64 -G Ninja -DEDGE_BUILD_TESTS=ON -DEDGE_WERROR=ON -DBUILD_GMOCK=OFF -DINSTALL_GTEST=OFF \
+	  -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DFETCHCONTENT_SOURCE_DIR_GOOGLETEST=/usr/src/googletest >/dev/null
+	cmake --build build/arm64 -j $(JOBS)
+	ctest --test-dir build/arm64 --no-tests=error --output-on-failure -j $(JOBS)
 
 reproduce-demo: $(STAMP)  ## the demo's claim over three seeds, with its controls
 	$(BIN)/python -m edge_pretrain.reproduce -o runs/reproduce --seeds 3

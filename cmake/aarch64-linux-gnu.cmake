@@ -7,6 +7,3 @@ set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 # -p: pages of 16 KiB, as iOS and newer Android devices have: what assumes 4 KiB fails here.
 find_program(EDGE_QEMU qemu-aarch64-static REQUIRED)
 set(CMAKE_CROSSCOMPILING_EMULATOR ${EDGE_QEMU} -L /usr/aarch64-linux-gnu -p 16384)
-
-# The header-only dependencies are the build machine's; its libraries are of another architecture.
-set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xxhash
 from safetensors import SafetensorError, safe_open
 
-from edge_runtime.bank_header import ELEMENT_BITS, I4_GROUP, read_header, shown
+from edge_runtime.bank_header import ELEMENT_BITS, I4_GROUP, check_frame, is_cut_short, read_header, shown
 from edge_runtime.errors import (
     BadFormatError,
     ChecksumError,
@@ -24,8 +24,8 @@ from edge_runtime.errors import (
     TruncatedError,
 )
 
-# What the safetensors library says of files that are cut short (and of those with bytes too many).
-CUT_SHORT = ("header too small", "invalid header length", "not fully covered")
+# What the safetensors library says of files that are cut short, and of those with bytes too many.
+WRONG_SIZE = "not fully covered"
 # The bits of infinity: those of floats that are neither negative nor infinite nor NaN are below them.
 SCALE_BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
     "i8": (np.uint32, 0x7F800000),
@@ -40,13 +40,15 @@ class LevelReader:
         self.path = Path(path)
         if not self.path.is_file():
             raise NotFoundError(f"{self.path}: no such file")
+        check_frame(self.path)
         try:
             with safe_open(self.path, framework="numpy") as file:
                 self.spec, self.data_start = read_header(self.path)
                 self._xxh3: npt.NDArray[np.uint64] = file.get_tensor("xxh3")
                 self._row_of_node: npt.NDArray[np.int32] = file.get_tensor("row_of_node")
         except (SafetensorError, OSError) as error:
-            kind = TruncatedError if any(text in str(error) for text in CUT_SHORT) else BadFormatError
+            short = WRONG_SIZE in str(error) and is_cut_short(self.path)
+            kind = TruncatedError if short else BadFormatError
             raise kind(f"{self.path}: not a whole safetensors file ({shown(error)}): copy it again") from None
         named = np.sort(self._row_of_node[self._row_of_node != -1])
         if not np.array_equal(named, np.arange(self.spec.rows)):

@@ -8,13 +8,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import BadFormatError, UnsupportedError
+from edge_runtime.errors import BadFormatError, TruncatedError, UnsupportedError
 
 PAGE = 16384
 I4_GROUP = 32
 ELEMENT_BITS = {"f32": 32, "f16": 16, "bf16": 16, "i8": 8, "i4": 4}
 KINDS = ("ffn", "lora_qk", "lora_vo", "lora_ffn", "kv")
 TENSOR_DTYPES = {"blocks": "U8", "xxh3": "U64", "row_of_node": "I32"}  # in the order of the file
+MAX_HEADER_BYTES = 16 << 20
+MAX_DEPTH = 16  # of the header's JSON
+MAX_LAYER_BYTES = 2**28
 MAX_EXTENT = 2**20
 MAX_LAYERS = 2**12
 MAX_TENSORS = 16
@@ -73,12 +76,45 @@ class LevelSpec:
         return _round_up(self.scale_bytes + self.layers * self.layer_bytes, PAGE)
 
 
+def check_frame(path: Path) -> None:
+    """That the file is long enough for the header that it announces. TruncatedError, BadFormatError."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if size < 8:
+        raise TruncatedError(f"{path}: {size} bytes are no safetensors file")
+    if length > MAX_HEADER_BYTES:
+        raise BadFormatError(f"{path}: not a safetensors file (its header would be {length} bytes long)")
+    if length > size - 8:
+        raise TruncatedError(f"{path}: ends inside its header: copy it again")
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether the file ends before its last tensor. BadFormatError.
+
+    REQUIRES a header that the safetensors library takes.
+    """
+    header, data_start = _HeaderParser(path).load()
+    ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+    return data_start + max(ends, default=0) > path.stat().st_size
+
+
 def read_header(path: Path) -> tuple[LevelSpec, int]:
     """The spec, and the offset at which the data starts. BadFormatError, UnsupportedError.
 
     REQUIRES a file that the safetensors library has opened: its tensors lie within it and tile it.
     """
     return _HeaderParser(path).parse()
+
+
+def _is_deeper(value: object, most: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(child, most - 1) for child in children)
+
+
+def _unsigned(digits: str) -> int:
+    """-0 is no unsigned integer to other readers."""
+    return -1 if digits.startswith("-") else int(digits)
 
 
 class _HeaderParser:
@@ -89,13 +125,21 @@ class _HeaderParser:
         return BadFormatError(f"{self._path}: {what}")
 
     def parse(self) -> tuple[LevelSpec, int]:
+        header, data_start = self.load()
+        spec = self._spec(header.get("__metadata__") or {}, header)
+        if data_start % PAGE:
+            raise self._bad("its data does not start at a multiple of 16,384")
+        return spec, data_start
+
+    def load(self) -> tuple[dict[str, Any], int]:
+        """The header's JSON, and the offset at which the data starts."""
         with self._path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length)
         header: dict[str, Any] = json.loads(text, object_pairs_hook=self._distinct)
-        if (8 + length) % PAGE:
-            raise self._bad("its data does not start at a multiple of 16,384")
-        return self._spec(header.get("__metadata__") or {}, self._shapes(header)), 8 + length
+        if _is_deeper(header, MAX_DEPTH):
+            raise self._bad(f"its header is nested deeper than {MAX_DEPTH}")
+        return header, 8 + length
 
     def _distinct(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """Readers keep the first or the last of two equal keys: neither is what the other shows."""
@@ -112,7 +156,7 @@ class _HeaderParser:
             raise self._bad("blocks, xxh3 and row_of_node must follow in this order")
         return {key: entry["shape"] for key, entry in entries.items()}
 
-    def _spec(self, metadata: dict[str, str], shapes: dict[str, list[int]]) -> LevelSpec:
+    def _spec(self, metadata: dict[str, str], header: dict[str, Any]) -> LevelSpec:
         if metadata.get("format") != "edge-runtime.bank":
             raise self._bad("not a bank level file (metadata 'format' is not edge-runtime.bank)")
         version = self._number(metadata, "version", 1, 2**32 - 1)
@@ -124,6 +168,8 @@ class _HeaderParser:
         dtype = self._text(metadata, "dtype")
         if kind not in KINDS or dtype not in ELEMENT_BITS:
             raise UnsupportedError(f"{self._path}: unknown kind '{shown(kind)}' or dtype '{shown(dtype)}'")
+        # What a later version, kind or dtype makes of the rest is not for this build to judge.
+        shapes = self._shapes(header)
         if len(shapes["blocks"]) != 2:
             raise self._bad("blocks is not of [rows, stride]")
         spec = LevelSpec(
@@ -147,6 +193,8 @@ class _HeaderParser:
                 raise self._bad("ffn memories have the tensors w1, w2, w3 of [rows_per_block, d_model]")
         if spec.dtype == "i4" and any(columns % I4_GROUP for _, _, columns in spec.tensors):
             raise self._bad(f"i4 needs rows of a multiple of {I4_GROUP} elements: use i8")
+        if spec.layer_bytes > MAX_LAYER_BYTES:
+            raise self._bad(f"a layer of more than {MAX_LAYER_BYTES} bytes")
         for key, value in (("scale_bytes", spec.scale_bytes), ("layer_bytes", spec.layer_bytes)):
             if self._number(metadata, key, 0, 2**40) != value:
                 raise self._bad(f"metadata '{key}' does not agree with the others, which make it {value}")
@@ -173,7 +221,8 @@ class _HeaderParser:
 
     def _list(self, metadata: dict[str, str], key: str, longest: int) -> list[Any]:
         try:
-            value = json.loads(self._text(metadata, key))
+            value = json.loads(self._text(metadata, key), parse_int=_unsigned)
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, list) or not 0 < len(value) <= longest:
@@ -193,7 +242,10 @@ class _HeaderParser:
         for item in self._list(metadata, "tensors", MAX_TENSORS):
             match item:
                 case [str(name), [int(rows), int(columns)]] if (
-                    0 < rows <= MAX_EXTENT and 0 < columns <= MAX_EXTENT
+                    not isinstance(rows, bool)
+                    and not isinstance(columns, bool)
+                    and 0 < rows <= MAX_EXTENT
+                    and 0 < columns <= MAX_EXTENT
                 ):
                     tensors.append((name, rows, columns))
                 case _:

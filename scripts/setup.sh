@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Sets up everything that the project needs, and says what it installs. Safe to run again: what is there stays.
 #   scripts/setup.sh            system packages, .venv, the Python packages, our package with its C++ core
+#   scripts/setup.sh fuzz       the system packages of the core and those of make fuzz; no .venv
+#   scripts/setup.sh arm64      the system packages of the core and those of make test-arm64; no .venv
 # PYTHON=python3.12 chooses another interpreter (3.11 or newer).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +12,12 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 apt_packages=(g++ cmake ninja-build libgtest-dev nlohmann-json3-dev libxxhash-dev libexpected-dev)
 brew_packages=(cmake ninja googletest nlohmann-json xxhash tl-expected)
+case "${1:-}" in
+  "") ;;
+  fuzz) apt_packages+=(clang-19 libclang-rt-19-dev) ;;                                    # libFuzzer
+  arm64) apt_packages+=(g++-aarch64-linux-gnu gcc-aarch64-linux-gnu qemu-user-static googletest) ;;  # GoogleTest's sources
+  *) die "unknown argument '$1': none, fuzz or arm64" ;;
+esac
 
 install_with_apt() {
   local python_path missing=() package
@@ -43,11 +51,14 @@ install_with_brew() {
 
 if command -v apt-get >/dev/null; then
   install_with_apt
+elif [ -n "${1:-}" ]; then
+  die "$1 is set up with apt-get only: see the packages in scripts/setup.sh"
 elif command -v brew >/dev/null; then
   install_with_brew
 else
   die "neither apt-get nor brew here: install a C++20 compiler, CMake 3.25, Ninja, GoogleTest, nlohmann-json, xxHash, tl-expected, then make a .venv and run: pip install -e '.[dev]'"
 fi
+[ -z "${1:-}" ] || exit 0
 
 python=${PYTHON:-python3}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||

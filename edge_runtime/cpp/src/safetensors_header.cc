@@ -19,10 +19,13 @@ constexpr std::uint64_t kLargestHeader = 16U << 20U;
 constexpr int kDeepestJson = 16;
 constexpr std::size_t kMostDigits = 20;
 
-std::optional<std::uint64_t> element_bytes(const std::string& dtype) {
+// All that the safetensors format has: a file of a later version may use them, and then its version is what is wrong.
+std::optional<std::uint64_t> element_bits(const std::string& dtype) {
   static const std::map<std::string, std::uint64_t> sizes = {
-      {"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"U16", 2}, {"I16", 2}, {"F16", 2}, {"BF16", 2},
-      {"U32", 4},  {"I32", 4}, {"F32", 4}, {"U64", 8}, {"I64", 8}, {"F64", 8}};
+      {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"BOOL", 8}, {"U8", 8},   {"I8", 8},
+      {"F8_E5M2", 8}, {"F8_E4M3", 8},     {"F8_E8M0", 8},     {"U16", 16}, {"I16", 16}, {"F16", 16},
+      {"BF16", 16},   {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"U32", 32}, {"I32", 32}, {"F32", 32},
+      {"U64", 64},    {"I64", 64},        {"F64", 64},        {"C64", 64}};
   const auto found = sizes.find(dtype);
   return found == sizes.end() ? std::nullopt : std::optional(found->second);
 }
@@ -42,25 +45,25 @@ Result<TensorEntry> parse_entry(const Json& json, const std::string& where) {
   }
   TensorEntry entry;
   entry.dtype = json["dtype"].get<std::string>();
-  const auto size = element_bytes(entry.dtype);
+  const auto size = element_bits(entry.dtype);
   if (!size) {
     return fail(ErrorCode::kBadFormat, where + " has the unknown dtype " + printable(entry.dtype));
   }
-  std::uint64_t bytes = *size;
+  std::uint64_t bits = *size;
   for (const Json& dimension : json["shape"]) {
     const auto extent = unsigned_of(dimension, where + "'s shape");
     if (!extent) {
       return tl::make_unexpected(extent.error());
     }
-    if (*extent != 0 && bytes > std::numeric_limits<std::uint64_t>::max() / *extent) {
+    if (*extent != 0 && bits > std::numeric_limits<std::uint64_t>::max() / *extent) {
       return fail(ErrorCode::kBadFormat, where + "'s shape overflows");
     }
-    bytes *= *extent;
+    bits *= *extent;
     entry.shape.push_back(*extent);
   }
   const auto begin = unsigned_of(json["data_offsets"][0], where + "'s data_offsets");
   const auto end = unsigned_of(json["data_offsets"][1], where + "'s data_offsets");
-  if (!begin || !end || *begin > *end || *end - *begin != bytes) {
+  if (!begin || !end || *begin > *end || bits % 8 != 0 || *end - *begin != bits / 8) {
     return fail(ErrorCode::kBadFormat, where + "'s data_offsets do not agree with its dtype and shape");
   }
   entry.begin = *begin;
