@@ -70,7 +70,7 @@ class NeverFitsError(EdgeRuntimeError):
 
 
 class BusyError(EdgeRuntimeError):
-    """Leases in use are in the way; release one and retry."""
+    """Leases in use, or another command that changes the bundle, are in the way; retry."""
 
     code = "busy"
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from edge_runtime import _core, engines
-from edge_runtime.bundle import Bundle, Memory
+from edge_runtime.bundle import Bundle
 from edge_runtime.engines import Engine
-from edge_runtime.errors import InvalidArgumentError, UnsupportedError
+from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, UnsupportedError
+from edge_runtime.manifest import Memory
 from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
 from edge_runtime.stats import resident_memory
@@ -85,7 +86,13 @@ class Runtime:
         pager = router = None
         if manifest.memory is not None:
             size = default_budget(manifest.memory) if budget is None else parse_budget(budget)
-            pager = Pager(opened.level_paths, size, storage, opened.blocked, opened.removed)
+            try:
+                pager = Pager(opened.level_paths, size, storage, opened.blocked, opened.removed)
+            except EdgeRuntimeError:
+                if opened.is_current():
+                    raise
+                # `edge-runtime bank` has changed the bundle since, and unlinked level files of the old revision.
+                return cls.open(bundle, budget, engine, storage, threads)
         if manifest.router is not None:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
             embedder = engines.open_embedder(opened, manifest.router.default, threads)

@@ -209,7 +209,12 @@ class Session:
             route = self.route(routed, request.blocked)
             stats.route_ms = 1e3 * (time.perf_counter() - start)
             stats.path, stats.margins = route.path, route.margins
-            nodes = [(level, node) for level, node in route.nodes if manifest.memory.level(level) is not None]
+            removed = self.runtime.bundle.state.removed
+            nodes = [
+                node
+                for node in route.nodes
+                if manifest.memory.level(node[0]) is not None and node not in removed
+            ]
         if self._lease is not None and self._lease.released:
             self._lease = None
         # The old lease goes in the same step: a change of topic needs no double budget.

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.bank import LevelReader
-from edge_runtime.bundle import Bundle, Level
+from edge_runtime.bundle import Bundle
 from edge_runtime.cli.options import megabytes
 from edge_runtime.cli.verb import Verb
+from edge_runtime.manifest import Level
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ BUILT_IN = {
     "evaluate": "answer questions with and without memory, as a table",
     "inspect": "show the manifest, levels and sizes of a bundle",
     "verify": "check every hash and checksum of a bundle",
+    "bank": "block, remove, replace or add blocks of a bundle's bank",
 }
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from edge_runtime.bundle import Bundle, EmbedderSpec, ProgramSpec
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BadFormatError, ContextOverflowError, UnsupportedError
+from edge_runtime.manifest import EmbedderSpec, ProgramSpec
 
 try:
     from edge_runtime import _executorch

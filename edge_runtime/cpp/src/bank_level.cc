@@ -252,11 +252,16 @@ bool scales_are_valid(const BankLevelSpec& spec, std::span<const std::byte> bloc
 }
 
 std::uint64_t layer_checksum(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer) {
+  return layer_checksum(block.subspan(spec.scale_offset(layer), spec.layer_scale_bytes()),
+                        block.subspan(spec.layer_offset(layer), spec.layer_bytes()));
+}
+
+std::uint64_t layer_checksum(std::span<const std::byte> scales, std::span<const std::byte> data) {
   XXH3_state_t state;
   XXH3_INITSTATE(&state);
   XXH3_64bits_reset(&state);
-  XXH3_64bits_update(&state, block.data() + spec.scale_offset(layer), spec.layer_scale_bytes());
-  XXH3_64bits_update(&state, block.data() + spec.layer_offset(layer), spec.layer_bytes());
+  XXH3_64bits_update(&state, scales.data(), scales.size());
+  XXH3_64bits_update(&state, data.data(), data.size());
   return XXH3_64bits_digest(&state);
 }
 

@@ -1,14 +1,12 @@
 #include "edge_runtime/bank_writer.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "bank_metadata.h"
 #include "durable.h"
+#include "safetensors_header.h"
 
 namespace edge {
 namespace {
@@ -46,49 +44,65 @@ std::string header_text(const BankLevelSpec& spec) {
   return text;
 }
 
+// Whether a block of the one is a block of the other, byte for byte.
+bool same_frame(const BankLevelSpec& a, const BankLevelSpec& b) {
+  const auto same_tensor = [](const TensorShape& x, const TensorShape& y) {
+    return x.name == y.name && x.rows == y.rows && x.columns == y.columns;
+  };
+  return a.kind == b.kind && a.level == b.level && a.fanout == b.fanout && a.dtype == b.dtype &&
+         a.d_model == b.d_model && a.rows_per_block == b.rows_per_block && a.anchor_layers == b.anchor_layers &&
+         std::equal(a.tensors.begin(), a.tensors.end(), b.tensors.begin(), b.tensors.end(), same_tensor);
+}
+
 }  // namespace
 
+BankLevelWriter::BankLevelWriter(std::string path, BankLevelSpec spec, std::unique_ptr<DurableFile> file)
+    : path_(std::move(path)), spec_(std::move(spec)), file_(std::move(file)) {
+  xxh3_.reserve(spec_.rows * spec_.layers());
+  row_of_node_.assign(spec_.nodes, -1);
+}
+
+BankLevelWriter::BankLevelWriter(BankLevelWriter&&) noexcept = default;
+BankLevelWriter::~BankLevelWriter() = default;
+
 Result<BankLevelWriter> BankLevelWriter::create(const std::string& path, const BankLevelSpec& spec) {
-  BankLevelWriter writer;
-  writer.path_ = path;
-  writer.spec_ = spec;
-  if (auto status = check_spec(writer.spec_); !status) {
+  BankLevelSpec checked = spec;
+  if (auto status = check_spec(checked); !status) {
     return fail(ErrorCode::kInvalidArgument, path + ": " + status.error().message);
   }
-  writer.partial_ = path + ".partial";
-  writer.file_.open(writer.partial_, std::ios::binary | std::ios::trunc);
-  if (!writer.file_) {
-    return fail(ErrorCode::kIo, writer.partial_ + ": cannot be created: " + std::strerror(errno));
-  }
-  writer.block_.resize(writer.spec_.stride());
-  writer.xxh3_.reserve(writer.spec_.rows * writer.spec_.layers());
-  writer.row_of_node_.assign(writer.spec_.nodes, -1);
-  const std::string text = header_text(writer.spec_);
+  const std::string text = header_text(checked);
   const std::uint64_t length = text.size();
-  if (auto status = writer.write(std::as_bytes(std::span(&length, 1))); !status) {
-    return tl::make_unexpected(status.error());
+  auto file = DurableFile::create(path);
+  if (!file) {
+    return tl::make_unexpected(std::move(file.error()));
   }
-  if (auto status = writer.write(std::as_bytes(std::span(text))); !status) {
-    return tl::make_unexpected(status.error());
+  if (auto status = file->write(0, std::as_bytes(std::span(&length, 1))); !status) {
+    return tl::make_unexpected(std::move(status.error()));
   }
+  if (auto status = file->write(sizeof(length), std::as_bytes(std::span(text))); !status) {
+    return tl::make_unexpected(std::move(status.error()));
+  }
+  BankLevelWriter writer(path, std::move(checked), std::make_unique<DurableFile>(std::move(*file)));
+  writer.data_start_ = sizeof(length) + length;
   return writer;
 }
 
-BankLevelWriter::~BankLevelWriter() {
-  if (file_.is_open()) {
-    file_.close();
-    std::error_code ignored;  // nothing can be done about it in a destructor, and a later writer truncates it
-    std::filesystem::remove(partial_, ignored);
+Status BankLevelWriter::check_next(std::uint64_t node) const {
+  if (!file_->open()) {
+    return fail(ErrorCode::kInvalidArgument, path_ + ": it is finished already");
   }
-}
-
-Status BankLevelWriter::write(std::span<const std::byte> bytes) {
-  file_.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  if (!file_) {
-    return fail(ErrorCode::kIo, partial_ + ": writing failed: " + std::strerror(errno));
+  if (node >= spec_.nodes || row_of_node_[node] != -1 || static_cast<std::uint64_t>(next_row_) >= spec_.rows) {
+    return fail(ErrorCode::kInvalidArgument, path_ + ": node " + std::to_string(node) +
+                                                 " is outside the level, written already, or one block too many");
   }
   return {};
 }
+
+std::uint64_t BankLevelWriter::next_offset() const {
+  return data_start_ + static_cast<std::uint64_t>(next_row_) * spec_.stride();
+}
+
+void BankLevelWriter::take_row(std::uint64_t node) { row_of_node_[node] = next_row_++; }
 
 Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values) {
   std::uint64_t expected = 0;
@@ -100,11 +114,10 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
     return fail(ErrorCode::kInvalidArgument,
                 path_ + ": a block has " + std::to_string(expected) + " values, not " + std::to_string(values.size()));
   }
-  if (node >= spec_.nodes || row_of_node_[node] != -1 || static_cast<std::uint64_t>(next_row_) >= spec_.rows) {
-    return fail(ErrorCode::kInvalidArgument, path_ + ": node " + std::to_string(node) +
-                                                 " is outside the level, written already, or one block too many");
+  if (auto status = check_next(node); !status) {
+    return status;
   }
-  std::fill(block_.begin(), block_.end(), std::byte{0});
+  block_.assign(spec_.stride(), std::byte{0});
   xxh3_.resize(static_cast<std::size_t>(next_row_) * spec_.layers());  // without those of a block that was refused
   std::size_t at = 0;
   for (std::uint64_t layer = 0; layer < spec_.layers(); ++layer) {
@@ -124,35 +137,87 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
     }
     xxh3_.push_back(layer_checksum(spec_, block_, layer));
   }
-  if (auto status = write(block_); !status) {
+  if (auto status = file_->write(next_offset(), block_); !status) {
     return status;
   }
-  row_of_node_[node] = next_row_++;
+  take_row(node);
   return {};
 }
 
+Status BankLevelWriter::copy(std::uint64_t node, const BankLevel& source) {
+  if (auto status = check_next(node); !status) {
+    return status;
+  }
+  if (!same_frame(spec_, source.spec())) {
+    return fail(ErrorCode::kInvalidArgument,
+                source.path() + ": kind, level, fanout, dtype, layers or shapes differ from those of " + path_);
+  }
+  if (source.row_of(node) < 0) {
+    return fail(ErrorCode::kNotFound, source.path() + ": node " + std::to_string(node) + " has no block");
+  }
+  xxh3_.resize(static_cast<std::size_t>(next_row_) * spec_.layers());
+  if (auto status = copy_layers(node, source); !status) {
+    return status;
+  }
+  take_row(node);
+  return {};
+}
+
+// The padding, which no checksum covers, is written anew and not copied.
+Status BankLevelWriter::copy_layers(std::uint64_t node, const BankLevel& source) {
+  const auto row = static_cast<std::uint64_t>(source.row_of(node));
+  const std::uint64_t from = source.block_offset(row);
+  std::vector<std::byte> plane(spec_.scale_bytes());
+  const auto scales = std::span(plane).first(spec_.layers() * spec_.layer_scale_bytes());
+  if (auto status = read_exactly(source.path(), from, scales); !status) {
+    return status;
+  }
+  if (auto status = file_->write(next_offset(), plane); !status) {
+    return status;
+  }
+  block_.resize(spec_.layer_bytes());
+  for (std::uint64_t layer = 0; layer < spec_.layers(); ++layer) {
+    const std::uint64_t at = spec_.layer_offset(layer);
+    if (auto status = read_exactly(source.path(), from + at, block_); !status) {
+      return status;
+    }
+    const auto where = [&] {
+      return source.path() + ": level " + std::to_string(spec_.level) + ", node " + std::to_string(node) + ", row " +
+             std::to_string(row) + ", layer " + std::to_string(layer) + ", offset " + std::to_string(from + at);
+    };
+    const auto own_scales = std::span(plane).subspan(spec_.scale_offset(layer), spec_.layer_scale_bytes());
+    xxh3_.push_back(layer_checksum(own_scales, block_));
+    if (xxh3_.back() != source.checksum(row, layer)) {
+      return fail(ErrorCode::kChecksum, where() + ": checksum mismatch: replace or remove the block");
+    }
+    if (!scales_are_valid(spec_, plane, layer)) {
+      return fail(ErrorCode::kBadFormat, where() + ": a scale is negative or not finite: replace or remove the block");
+    }
+    if (auto status = file_->write(next_offset() + at, block_); !status) {
+      return status;
+    }
+  }
+  const std::uint64_t end = spec_.layer_offset(spec_.layers());
+  return file_->write(next_offset() + end, std::vector<std::byte>(spec_.stride() - end));
+}
+
 Status BankLevelWriter::finish() {
-  if (!file_.is_open()) {
+  if (!file_->open()) {
     return fail(ErrorCode::kInvalidArgument, path_ + ": it is finished already");
   }
   if (static_cast<std::uint64_t>(next_row_) != spec_.rows) {
     return fail(ErrorCode::kInvalidArgument, path_ + ": " + std::to_string(next_row_) + " of " +
                                                  std::to_string(spec_.rows) + " blocks were appended");
   }
-  if (auto status = write(std::as_bytes(std::span(xxh3_))); !status) {
+  const std::uint64_t tables = next_offset();
+  if (auto status = file_->write(tables, std::as_bytes(std::span(xxh3_))); !status) {
     return status;
   }
-  if (auto status = write(std::as_bytes(std::span(row_of_node_))); !status) {
+  if (auto status = file_->write(tables + std::span(xxh3_).size_bytes(), std::as_bytes(std::span(row_of_node_)));
+      !status) {
     return status;
   }
-  file_.close();
-  if (!file_) {
-    const int error = errno;
-    std::error_code ignored;  // the failure that is reported matters more
-    std::filesystem::remove(partial_, ignored);
-    return fail(ErrorCode::kIo, partial_ + ": writing failed: " + std::strerror(error));
-  }
-  return replace_durably(partial_, path_);
+  return file_->commit();
 }
 
 }  // namespace edge

@@ -1,65 +1,95 @@
 #include "durable.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <system_error>
+#include <utility>
 
 namespace edge {
 namespace {
 
-Status sync_path(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
-    return fail(ErrorCode::kIo, path + ": cannot be opened: " + std::strerror(errno));
-  }
-  const int synced = ::fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  if (synced != 0) {
-    return fail(ErrorCode::kIo, path + ": cannot be flushed to the device: " + std::strerror(error));
-  }
-  return {};
+constexpr mode_t kMode = 0666;  // the process's mask takes its part
+
+int flush(int fd) {
+#ifdef F_FULLFSYNC
+  // Apple's fsync leaves the bytes in the device's cache. Where this one is not known, it is all there is.
+  if (::fcntl(fd, F_FULLFSYNC) == 0) return 0;
+#endif
+  return ::fsync(fd);
 }
 
 }  // namespace
 
-Status replace_durably(const std::string& from, const std::string& to) {
-  std::error_code ignored;  // the failure that is reported matters more
-  if (auto status = sync_path(from); !status) {
-    std::filesystem::remove(from, ignored);
-    return status;
+DurableFile::DurableFile(const std::string& path, FileDescriptor fd)
+    : path_(path), partial_(path + ".partial"), fd_(std::move(fd)) {}
+
+DurableFile::DurableFile(DurableFile&& other) noexcept = default;
+
+DurableFile::~DurableFile() { discard(); }
+
+void DurableFile::discard() {
+  if (!fd_.valid()) return;
+  fd_ = {};
+  (void)::unlink(partial_.c_str());  // a failure that is being reported matters more, and a later writer truncates it
+}
+
+tl::unexpected<Error> DurableFile::failed(const std::string& what, int error) const {
+  return fail(ErrorCode::kIo, what + ": " + std::generic_category().message(error));
+}
+
+Result<DurableFile> DurableFile::create(const std::string& path) {
+  DurableFile file(path, {});
+  file.fd_ = FileDescriptor(::open(file.partial_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
+  if (!file.fd_.valid()) return file.failed(file.partial_ + ": cannot be created", errno);
+  return file;
+}
+
+Status DurableFile::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(fd_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return failed(partial_ + ": writing failed", errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+    offset += static_cast<std::uint64_t>(written);
   }
-  if (std::rename(from.c_str(), to.c_str()) != 0) {
+  return {};
+}
+
+Status DurableFile::commit() {
+  if (flush(fd_.get()) != 0) {
     const int error = errno;
-    std::filesystem::remove(from, ignored);
-    return fail(ErrorCode::kIo, to + ": cannot be renamed from " + from + ": " + std::strerror(error));
+    discard();
+    return failed(partial_ + ": cannot be flushed to the device", error);
   }
-  const std::string parent = std::filesystem::path(to).parent_path().string();
-  return sync_path(parent.empty() ? "." : parent);
+  if (std::rename(partial_.c_str(), path_.c_str()) != 0) {
+    const int error = errno;
+    discard();
+    return failed(path_ + ": cannot be renamed from " + partial_, error);
+  }
+  fd_ = {};
+  std::string parent = std::filesystem::path(path_).parent_path().string();
+  if (parent.empty()) parent = ".";
+  const FileDescriptor directory(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid() || flush(directory.get()) != 0) {
+    return failed(parent + ": cannot be flushed to the device", errno);
+  }
+  return {};
 }
 
 Status write_durably(const std::string& path, std::span<const std::string_view> parts) {
-  const std::string partial = path + ".partial";
-  std::ofstream file(partial, std::ios::binary | std::ios::trunc);
-  const bool created = file.is_open();
+  auto file = DurableFile::create(path);
+  if (!file) return tl::make_unexpected(std::move(file.error()));
+  std::uint64_t offset = 0;
   for (const std::string_view part : parts) {
-    file.write(part.data(), static_cast<std::streamsize>(part.size()));
+    if (auto written = file->write(offset, std::as_bytes(std::span(part))); !written) return written;
+    offset += part.size();
   }
-  file.close();
-  if (!file) {
-    const int error = errno;
-    if (std::error_code ignored; created) {
-      std::filesystem::remove(partial, ignored);
-    }
-    return fail(ErrorCode::kIo, partial + ": writing failed: " + std::strerror(error));
-  }
-  return replace_durably(partial, path);
+  return file->commit();
 }
 
 }  // namespace edge

@@ -323,7 +323,9 @@ Status commit_manifest(const std::string& directory, std::string_view text) {
   if (auto status = validate_manifest(text); !status) {
     return status;
   }
-  return write_durably(directory + "/manifest.json", std::span(&text, 1));
+  return write_file(directory + "/manifest.json", text);
 }
+
+Status write_file(const std::string& path, std::string_view text) { return write_durably(path, std::span(&text, 1)); }
 
 }  // namespace edge

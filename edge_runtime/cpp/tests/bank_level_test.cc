@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstring>
 #include <fstream>
-#include <limits>
 #include <random>
 #include <string>
 
@@ -190,62 +189,6 @@ TEST_F(BankLevelFile, RandomDamageNeverCrashes) {
     if (trial % 7 == 0) hostile.resize(random() % hostile.size());
     code_of(hostile);
   }
-}
-
-TEST(BankLevelWriter, RefusesWrongUse) {
-  const TempDir dir;
-  const auto spec = *ffn_level_spec(1, 4, DType::kF16, 32, 2, {0}, 2);
-  auto writer = *BankLevelWriter::create(dir.file("level1"), spec);
-  const std::vector<float> block(3UL * 2 * 32, 0.5F);
-  EXPECT_FALSE(writer.append(4, block));
-  EXPECT_FALSE(writer.append(0, std::span(block).first(10)));
-  EXPECT_TRUE(writer.append(1, block));
-  EXPECT_FALSE(writer.append(1, block));
-  EXPECT_FALSE(writer.finish());  // one block is missing
-  EXPECT_FALSE(std::filesystem::exists(dir.file("level1")));
-  EXPECT_FALSE(ffn_level_spec(1, 4, DType::kI4, 40, 2, {0}, 2));  // rows not a multiple of 32
-  EXPECT_FALSE(ffn_level_spec(1, 4, DType::kF16, 32, 2, {1, 1}, 2));
-  EXPECT_FALSE(ffn_level_spec(1, 4, DType::kF16, 32, 2, {0}, 5));  // more rows than nodes
-  EXPECT_EQ(BankLevelWriter::create(dir.file("no/such/level1"), spec).error().code, ErrorCode::kIo);
-}
-
-TEST(BankLevelWriter, ABlockThatIsRefusedLeavesNoTrace) {
-  const TempDir dir;
-  const auto spec = *ffn_level_spec(1, 4, DType::kI8, 32, 2, {0, 1}, 2);
-  const std::vector<float> block(2UL * 3 * 2 * 32, 0.5F);
-  auto last_is_bad = block;
-  last_is_bad.back() = std::numeric_limits<float>::infinity();
-  const auto write = [&](const std::string& path, bool refused) {
-    auto writer = *BankLevelWriter::create(path, spec);
-    EXPECT_TRUE(writer.append(2, block));
-    if (refused) {
-      EXPECT_EQ(writer.append(1, last_is_bad).error().code, ErrorCode::kInvalidArgument);
-    }
-    EXPECT_TRUE(writer.append(1, block));
-    EXPECT_TRUE(writer.finish());
-    EXPECT_EQ(writer.finish().error().code, ErrorCode::kInvalidArgument);
-    return read_file(path);
-  };
-  EXPECT_EQ(write(dir.file("refused"), true), write(dir.file("plain"), false));
-}
-
-TEST(BankLevelWriter, AFailedFinishLeavesNoFile) {
-  const TempDir dir;
-  auto writer = *BankLevelWriter::create(dir.file("level1"), *ffn_level_spec(1, 4, DType::kF16, 32, 2, {0}, 0));
-  std::filesystem::create_directories(dir.file("level1/in the way"));
-  const auto finished = writer.finish();
-  EXPECT_EQ(finished.error().code, ErrorCode::kIo);
-  EXPECT_NE(finished.error().message.find(dir.file("level1")), std::string::npos);
-  EXPECT_FALSE(std::filesystem::exists(dir.file("level1.partial")));
-}
-
-TEST(BankLevelWriter, AnUnfinishedFileVanishes) {
-  const TempDir dir;
-  {
-    auto writer = *BankLevelWriter::create(dir.file("level1"), *ffn_level_spec(1, 4, DType::kF16, 32, 2, {0}, 2));
-    EXPECT_TRUE(std::filesystem::exists(dir.file("level1.partial")));
-  }
-  EXPECT_FALSE(std::filesystem::exists(dir.file("level1.partial")));
 }
 
 }  // namespace

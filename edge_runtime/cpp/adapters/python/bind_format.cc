@@ -62,6 +62,17 @@ void write_tree_arrays(const std::string& path, std::uint32_t fanout, const std:
   unwrap(write_tree(path, fanout, dim, centroid_spans, document_spans));
 }
 
+// A call of the core that may take long, without the GIL.
+template <typename Call>
+void unlocked(const Call& call) {
+  Status status;
+  {
+    const nb::gil_scoped_release release;
+    status = call();
+  }
+  unwrap(std::move(status));
+}
+
 auto descend(const Tree& tree, const Floats& embedding,
              const std::vector<std::pair<std::uint32_t, std::uint64_t>>& blocked, std::optional<std::uint32_t> depth) {
   std::vector<Node> nodes;
@@ -76,6 +87,12 @@ auto descend(const Tree& tree, const Floats& embedding,
 }  // namespace
 
 void bind_format(nb::module_& module) {
+  nb::class_<BankLevel>(module, "LevelFile", "The header and tables of a level file, validated (docs/bank-format.md).")
+      .def(
+          "__init__",
+          [](BankLevel* self, const std::string& path) { new (self) BankLevel(unwrap(BankLevel::open(path))); },
+          "path"_a);
+
   nb::class_<BankLevelWriter>(
       module, "LevelWriter",
       "Streams blocks of FFN memory to a level file, which appears at finish() (docs/bank-format.md).")
@@ -94,8 +111,22 @@ void bind_format(nb::module_& module) {
             unwrap(self.append(node, span_of(block)));
           },
           "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, 3, rows_per_block, d_model].")
+      .def_static(
+          "like",
+          [](const std::string& path, const BankLevel& source, std::uint64_t rows) {
+            BankLevelSpec spec = source.spec();
+            spec.rows = rows;
+            return unwrap(BankLevelWriter::create(path, spec));
+          },
+          "path"_a, "source"_a, "rows"_a, "A writer of the same level, kind, shapes and dtype as `source`.")
       .def(
-          "finish", [](BankLevelWriter& self) { unwrap(self.finish()); },
+          "copy",
+          [](BankLevelWriter& self, std::uint64_t node, const BankLevel& source) {
+            unlocked([&] { return self.copy(node, source); });
+          },
+          "node"_a, "source"_a, "Writes one node's block as `source` has it, verified on its way.")
+      .def(
+          "finish", [](BankLevelWriter& self) { unlocked([&] { return self.finish(); }); },
           "Writes the tables and gives the file its name.");
 
   nb::class_<Tree>(module, "Tree", "The router's tree of centroids (docs/bundle-format.md).")
@@ -109,6 +140,10 @@ void bind_format(nb::module_& module) {
 
   module.def("write_tree", &write_tree_arrays, "path"_a, "fanout"_a, "centroids"_a, "documents"_a,
              "Writes centroids, f32 [fanout^level, dim] a level, and document counts, i32 [fanout^level] a level.");
+  module.def("is_safe_path", &is_safe_path, "path"_a, "Whether a manifest may name the path.");
+  module.def(
+      "write_file", [](const std::string& path, std::string_view text) { unwrap(write_file(path, text)); }, "path"_a,
+      "text"_a, "Makes the text the file's content by one atomic rename, flushed to the device.");
   module.def("validate_manifest", [](std::string_view text) { unwrap(validate_manifest(text)); }, "text"_a);
   module.def(
       "commit_manifest",

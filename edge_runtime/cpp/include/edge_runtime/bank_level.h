@@ -82,7 +82,10 @@ class BankLevel {
 // XXH3-64 over the layer's scales, then its bytes. REQUIRES block.size() == spec.stride().
 std::uint64_t layer_checksum(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer);
 
-// Whether the layer's scales are finite and their sign bits clear. REQUIRES block.size() == spec.stride().
+// The same of one layer's scales and bytes, wherever they lie.
+std::uint64_t layer_checksum(std::span<const std::byte> scales, std::span<const std::byte> data);
+
+// Whether the layer's scales are finite and their sign bits clear. REQUIRES that the block has its scale plane.
 bool scales_are_valid(const BankLevelSpec& spec, std::span<const std::byte> block, std::uint64_t layer);
 
 }  // namespace edge

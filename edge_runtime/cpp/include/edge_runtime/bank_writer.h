@@ -1,8 +1,9 @@
-// The one writer of level files (docs/bank-format.md). Streams: it holds one block in memory.
+// The one writer of level files (docs/bank-format.md). Streams: it holds one block in memory; of copied blocks, one
+// layer.
 #pragma once
 
 #include <cstdint>
-#include <fstream>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,13 +12,15 @@
 
 namespace edge {
 
+class DurableFile;
+
 // Thread-compatible. The file appears under its name only when finish() succeeds: until then it is `path` + ".partial",
 // which a failed finish() and the destructor remove.
 class BankLevelWriter {
  public:
   // `spec.rows` blocks will be appended. kInvalidArgument or kIo.
   static Result<BankLevelWriter> create(const std::string& path, const BankLevelSpec& spec);
-  BankLevelWriter(BankLevelWriter&&) noexcept = default;
+  BankLevelWriter(BankLevelWriter&&) noexcept;
   BankLevelWriter& operator=(BankLevelWriter&&) = delete;
   ~BankLevelWriter();
 
@@ -27,19 +30,28 @@ class BankLevelWriter {
   // finite.
   Status append(std::uint64_t node, std::span<const float> values);
 
+  // Writes the block of `node` as `source` has it, without another quantisation; each layer is verified on its way.
+  // A block that is refused leaves the file as it was.
+  // kInvalidArgument: as append, or a source of another kind, shape or dtype. kNotFound: the source has no such block.
+  // kChecksum or kBadFormat, naming the place: the source is damaged. kIo, kTruncated.
+  Status copy(std::uint64_t node, const BankLevel& source);
+
   // Writes the tables, syncs the file and gives it its name. kInvalidArgument when blocks are missing or it is
   // finished already; kIo.
   Status finish();
 
  private:
-  BankLevelWriter() = default;
-  Status write(std::span<const std::byte> bytes);
+  BankLevelWriter(std::string path, BankLevelSpec spec, std::unique_ptr<DurableFile> file);
+  Status check_next(std::uint64_t node) const;
+  std::uint64_t next_offset() const;
+  Status copy_layers(std::uint64_t node, const BankLevel& source);
+  void take_row(std::uint64_t node);
 
   std::string path_;
-  std::string partial_;
   BankLevelSpec spec_;
-  std::ofstream file_;
-  std::vector<std::byte> block_;
+  std::unique_ptr<DurableFile> file_;
+  std::uint64_t data_start_ = 0;
+  std::vector<std::byte> block_;  // scratch
   std::vector<std::uint64_t> xxh3_;
   std::vector<std::int32_t> row_of_node_;
   std::int32_t next_row_ = 0;

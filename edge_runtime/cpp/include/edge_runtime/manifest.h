@@ -20,6 +20,9 @@ Status validate_manifest(std::string_view text);
 // kIo.
 Status commit_manifest(const std::string& directory, std::string_view text);
 
+// Any other small file of a bundle, written as safely as the manifest. kIo.
+Status write_file(const std::string& path, std::string_view text);
+
 // A relative path without "..", ".", empty parts, backslashes, NUL or a leading slash.
 bool is_safe_path(std::string_view path);
 
