@@ -4,8 +4,8 @@ BIN := .venv/bin
 EDGE := $(BIN)/edge-runtime
 SEED ?= 0
 JOBS ?= 2
-CPP := $(shell find edge_runtime/cpp cmake -type f) CMakeLists.txt
-CPP_SOURCES := $(shell find edge_runtime/cpp -name '*.cc' -o -name '*.h')
+CPP := $(shell find edge_runtime/cpp bench/cpp cmake -type f) CMakeLists.txt
+CPP_SOURCES := $(shell find edge_runtime/cpp bench/cpp -name '*.cc' -o -name '*.h')
 STAMP := .venv/.edge-runtime-installed
 
 .PHONY: help setup demo test test-cpp test-python test-arm64 fuzz fuzz-short lint format sanitize reproduce-demo \

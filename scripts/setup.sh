@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-apt_packages=(g++ cmake ninja-build libgtest-dev nlohmann-json3-dev libxxhash-dev libexpected-dev)
+apt_packages=(g++ cmake ninja-build libgtest-dev nlohmann-json3-dev libxxhash-dev libexpected-dev liburing-dev)
 brew_packages=(cmake ninja googletest nlohmann-json xxhash tl-expected)
 case "${1:-}" in
   "") ;;

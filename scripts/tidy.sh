@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=build/tests
 cmake -S . -B "$build" -G Ninja -DEDGE_BUILD_TESTS=ON -DEDGE_WERROR=ON >/dev/null
-find edge_runtime/cpp/src -name '*.cc' -print0 |
+find edge_runtime/cpp/src bench/cpp -path bench/cpp/python -prune -o -name '*.cc' -print0 |
   xargs -0 -n 4 -P "${JOBS:-2}" .venv/bin/clang-tidy -p "$build" --quiet --extra-arg=-Wno-unknown-warning-option
