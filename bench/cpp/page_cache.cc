@@ -25,8 +25,8 @@ Result<double> page_cache_share(const std::string& path, std::uint64_t offset, s
   const auto size = known ? static_cast<std::uint64_t>(info.st_size) : 0;
   if (length == 0 || offset > size || length > size - offset) {
     ::close(descriptor);
-    return fail(ErrorCode::kInvalidArgument, path + ": has no " + std::to_string(length) + " bytes at offset " +
-                                                 std::to_string(offset));
+    return fail(ErrorCode::kInvalidArgument,
+                path + ": has no " + std::to_string(length) + " bytes at offset " + std::to_string(offset));
   }
   // Mapping reads nothing; mincore then tells which pages are there.
   void* const data = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, descriptor, static_cast<off_t>(offset));

@@ -1,5 +1,5 @@
-// The baseline of iobench: reads ranges of files past the page cache, as fast as plain code can, with nothing else to do.
-// Every choice that changes its speed is an option, so that the benchmark can look for the best one.
+// The baseline of iobench: reads ranges of files past the page cache, as fast as plain code can, with nothing else to
+// do. Every choice that changes its speed is an option, so that the benchmark can look for the best one.
 #pragma once
 
 #include <cstddef>

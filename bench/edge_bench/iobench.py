@@ -3,8 +3,8 @@
     python -m edge_bench.iobench --quick            the 160M anchor's blocks, under a minute
     python -m edge_bench.iobench -o runs/iobench    all three anchors, block by block, lanes swept
 
-Writes iobench.json, iobench.md and iobench.png into the directory, and beside them the level files that it made, which a
-later run uses again. docs/benchmarks.md says what each figure means.
+Writes iobench.json, iobench.md and iobench.png into the directory, and beside them the level files that it made, which
+a later run uses again. docs/benchmarks.md says what each figure means.
 """
 
 from __future__ import annotations
@@ -44,10 +44,14 @@ def measure(output: Path, quick: bool, command: str) -> dict[str, Any]:
     output.mkdir(parents=True, exist_ok=True)
     load = machine.load()
     plan = QUICK if quick else FULL
+
+    def progress(text: str) -> None:
+        say(PROGRAM, f"{time.time() - started:4.0f} s  {text}")
+
     configs = {}
     for name in plan.configs:
         bank = sampled_bank(PAPER[name], output / "banks")
-        configs[name] = run_config(bank, plan, lambda text: say(PROGRAM, text))
+        configs[name] = run_config(bank, plan, progress)
     return {
         "schema": SCHEMA,
         "tool": "edge_bench.iobench",

@@ -1,6 +1,7 @@
 """The peers: how else one reads a row of a file from Python.
 
-Those that let the caller say where to copy to copy into memory that is there already: their best case.
+Their best case: what can be copied out is copied into memory that is there already, by numpy: torch copies on several
+threads, which wait for one another for tens of milliseconds where other work takes a core away.
 """
 
 from __future__ import annotations
@@ -83,10 +84,10 @@ class SafetensorsContestant(Contestant):
     def __init__(self, bank: Bank, framework: str) -> None:
         super().__init__(f"safetensors get_slice ({framework})", bank)
         self._framework = framework
-        self._out = [torch.from_numpy(block) for block in memory(bank)]
+        self._out = memory(bank)
         self._stack = ExitStack()
         self._slices: list[Any] = []
-        self._blocks: list[Any] = []
+        self._blocks: Blocks = []
 
     def prepare(self) -> None:
         files = [
@@ -97,11 +98,14 @@ class SafetensorsContestant(Contestant):
     def read(self, target: Target) -> None:
         self._blocks = []
         for (level, _), row in zip(target.nodes, target.rows, strict=True):
-            block = self._slices[level - 1][row : row + 1][0]
-            self._blocks.append(self._out[level - 1].copy_(block) if self._framework == "pt" else block)
+            block = np.asarray(self._slices[level - 1][row : row + 1])[0]
+            if self._framework == "pt":
+                np.copyto(self._out[level - 1], block)
+                block = self._out[level - 1]
+            self._blocks.append(block)
 
     def blocks(self) -> Blocks:
-        return [np.asarray(block) for block in self._blocks]
+        return self._blocks
 
     def forget(self) -> None:
         self._blocks = []
@@ -115,7 +119,7 @@ class TorchContestant(Contestant):
     def __init__(self, bank: Bank) -> None:
         super().__init__("torch.load(mmap=True)", bank)
         self._paths = [bank.directory / "peers" / f"{path.stem}.pt" for path in bank.paths]
-        self._out = [torch.from_numpy(block) for block in memory(bank)]
+        self._out = memory(bank)
         self._levels: list[torch.Tensor] = []
         self._read: list[int] = []
 
@@ -129,10 +133,10 @@ class TorchContestant(Contestant):
     def read(self, target: Target) -> None:
         self._read = [level - 1 for level, _ in target.nodes]
         for index, row in zip(self._read, target.rows, strict=True):
-            self._out[index].copy_(self._levels[index][row])
+            np.copyto(self._out[index], self._levels[index][row].numpy())
 
     def blocks(self) -> Blocks:
-        return [self._out[index].numpy() for index in self._read]
+        return [self._out[index] for index in self._read]
 
     def forget(self) -> None:
         self._levels = []
@@ -145,7 +149,7 @@ def make_peers(bank: Bank) -> list[Contestant]:
     """All peers, those with files of their own beside the bank. StorageError where the disk is too small."""
     own = (NinjaContestant(bank), TorchContestant(bank))
     stamp = bank.directory / "peers" / "made"
-    source = str(os.stat(bank.directory / "bank.json").st_mtime_ns)
+    source = str((bank.directory / "bank.json").stat().st_mtime_ns)
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != source:
         stamp.parent.mkdir(exist_ok=True)
         stamp.unlink(missing_ok=True)

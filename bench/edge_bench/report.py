@@ -125,7 +125,8 @@ def markdown(record: dict[str, Any]) -> str:
         "# iobench",
         f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s.",
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {disk['filesystem']} on {disk['device']}, "
-        f"read-ahead {disk.get('read_ahead_kb')} KiB; load {load['before'][0]} before, {load['after'][0]} after. {found}.",
+        f"read-ahead {disk.get('read_ahead_kb')} KiB; load {load['before'][0]} before, {load['after'][0]} after.",
+        f"{found}.",
         f"Medians of interleaved rounds, MB = 10^6 bytes. `auto` chose, {chosen}.",
     ]
     return "\n\n".join(head + [config_section(name, c) for name, c in record["configs"].items()]) + "\n"

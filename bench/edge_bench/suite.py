@@ -48,7 +48,7 @@ class Plan:
 
 
 QUICK = Plan(
-    ("160M",), tuple(n * KIB for n in (512, 1024, 2048, 4096)), (1, 2, 4, 8, 16), 5, 15, 2000, False, ()
+    ("160M",), tuple(n * KIB for n in (512, 1024, 2048, 4096)), (2, 4, 8, 16), 4, 15, 2000, False, ()
 )
 FULL = Plan(
     ("160M", "410M", "1.4B"),

@@ -109,8 +109,7 @@ NB_MODULE(_native, module) {
   using edge::bench::RawReader;
   module.doc() = "The benchmarks' native half: bench/cpp.";
   nb::class_<RawReader>(module, "RawReader", "Reads ranges of files with O_DIRECT; one thread's own.")
-      .def(nb::new_(&edge::bench::open_raw), "paths"_a, "engine"_a, "chunk_bytes"_a, "depth"_a, "fresh"_a,
-           "capacity"_a)
+      .def(nb::new_(&edge::bench::open_raw), "paths"_a, "engine"_a, "chunk_bytes"_a, "depth"_a, "fresh"_a, "capacity"_a)
       .def("read", &edge::bench::read_raw, "ranges"_a, "The (file, offset, length) ranges, valid until the next read.")
       .def("forget", &RawReader::forget, "Gives fresh memory back.");
   nb::class_<PagerProbe>(module, "PagerProbe", "A pager timed from C++.")

@@ -1,0 +1,140 @@
+"""Random fetches from a whole bank in a process that may use no more than the budget and a little.
+
+    python -m edge_bench.soak -o runs/soak
+
+Makes the bank of the 160M anchor (4.6 GB, used again by later runs), then runs edge_pager_soak, a program without
+Python (bench/cpp/pager_soak.cc), in a child control group limited to budget + 64 MB. Fails when the pager went over its
+budget, a byte differed from the file, or the system killed the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_bench import _native
+from edge_bench.banks import PAPER, Bank, all_nodes, make_bank
+from edge_bench.cgroup import MemoryGroup
+from edge_bench.command import guarded, say
+from edge_runtime.cli.main import FAILURE, Parser
+from edge_runtime.errors import InvalidArgumentError, StorageError
+from edge_runtime.pager import StorageKind, parse_budget
+
+PROGRAM = "edge_bench.soak"
+SLACK = 64 * 10**6  # beside the budget: the program, its libraries and stacks, the tables of the level files
+SESSIONS = 2
+TOOL = Path(_native.__file__).with_name("edge_pager_soak")
+SAID_EVERY = 2**29
+
+
+def full_bank(directory: Path) -> Bank:
+    """All blocks of the 160M anchor, made unless they are there."""
+    config = PAPER["160M"]
+    bank = Bank(config, directory, all_nodes(config))
+    written = 0
+    for path, size in make_bank(config, directory, bank.nodes):
+        if written // SAID_EVERY != (written + size) // SAID_EVERY:
+            say(PROGRAM, f"{path}: {written / 1e9:.1f} of {bank.blocks_bytes / 1e9:.1f} GB written")
+        written += size
+    return bank
+
+
+def soak(bank: Bank, budget: int, fetches: int, seed: int, storage: StorageKind) -> dict[str, Any]:
+    """Runs the tool on a bank; its record, with the group's figures and the exit code.
+
+    Raises UnsupportedError where no group can be made, StorageError where the tool printed no record.
+    """
+    with MemoryGroup.below_own(budget + SLACK) as group:
+        options = {
+            "budget": budget,
+            "fetches": fetches,
+            "seed": seed,
+            "sessions": SESSIONS,
+            "storage": storage,
+        }
+        arguments = [text for key, value in options.items() for text in (f"--{key}", str(value))]
+        done = subprocess.run(
+            group.command([str(TOOL), str(bank.directory), *arguments]),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        figures = group.figures()
+    try:
+        record: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        killed = "the system killed it for want of memory" if figures["oom_kills"] else done.stderr.strip()
+        raise StorageError(f"edge_pager_soak ended with {done.returncode} and no record: {killed}") from None
+    version = group.hierarchy.version
+    return record | {"exit_code": done.returncode, "group": {"version": version, **figures}}
+
+
+def summary(record: dict[str, Any]) -> str:
+    group, fetch = record["group"], record["fetch_ms"]
+    verdict = "ok" if record["exit_code"] == 0 else f"FAILED: {record['error'] or 'see the figures'}"
+    peak = "not told" if group["peak_bytes"] is None else f"{group['peak_bytes'] / 1e6:.2f} MB"
+    return "\n".join(
+        [
+            f"fetches    {record['fetches']:,} of {record['fetches_asked']:,} in {record['seconds']:.0f} s from "
+            f"{record['bank_bytes'] / 1e9:.2f} GB, {record['sessions']} sessions, seed {record['seed']}: {verdict}",
+            f"budget     {record['budget_bytes']:,} bytes; resident and in flight at most {record['peak_bytes']:,}",
+            f"process    VmHWM {record['vm_hwm_bytes'] / 1e6:.2f} MB; its group (version {group['version']}) at most "
+            f"{peak} of {group['limit_bytes'] / 1e6:.2f} MB, {group['limit_hits']} times at the limit, "
+            f"{group['oom_kills']} kills",
+            f"contents   {record['layers_compared']:,} layers compared, {record['layers_wrong']} wrong",
+            f"reads      {record['bytes_read'] / 1e9:.1f} GB, {record['hits']:,} hits, {record['misses']:,} misses, "
+            f"{record['evictions']:,} evictions, {record['rereads']} re-reads",
+            "fetch ms   " + ", ".join(f"{name} {value:.2f}" for name, value in fetch.items()),
+            f"storage    {record['storage'][0]['backend']} ({record['storage'][0]['reason']})",
+        ]
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    budget = parse_budget(arguments.budget)
+    least = SESSIONS * PAPER["160M"].path_bytes
+    if budget < least:
+        raise InvalidArgumentError(f"a budget of {budget} bytes: {SESSIONS} leases at a time need {least}")
+    bank = full_bank(arguments.output / "bank")
+    record = soak(bank, budget, arguments.fetches, arguments.seed, arguments.storage)
+    (arguments.output / "soak.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(record, indent=1) if arguments.json else summary(record))
+    return 0 if record["exit_code"] == 0 else FAILURE
+
+
+def count(text: str) -> int:
+    """As argparse calls it."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = Parser(prog=PROGRAM, description="Random fetches from a 4.6 GB bank under a hard memory limit.")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("runs/soak"),
+        metavar="DIR",
+        help="for the bank, which stays, and soak.json (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--budget", default="64MB", metavar="SIZE", help="of the pager (default: %(default)s)"
+    )
+    parser.add_argument("--fetches", type=count, default=10_000, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=count, default=1, metavar="N", help="of the paths (default: %(default)s)"
+    )
+    parser.add_argument("--storage", choices=("auto", "direct", "mapped"), default="auto")
+    parser.add_argument("--json", action="store_true", help="print the JSON record instead of a summary")
+    return guarded(parser, run, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
