@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime._core import LevelWriter
-from edge_runtime.bank_header import LevelSpec
+from edge_runtime.bank_header import LevelSpec, read_header
 from edge_runtime.errors import InvalidArgumentError, StorageError
 from edge_runtime.pager import Node
 
@@ -96,6 +96,9 @@ class Bank:
     config: BankConfig
     directory: Path
     nodes: list[list[int]]  # that have a block, level by level, ascending: the n-th is row n
+    _starts: dict[int, int] = field(
+        default_factory=dict, repr=False, compare=False
+    )  # of the blocks, by level
 
     @property
     def paths(self) -> list[Path]:
@@ -109,6 +112,12 @@ class Bank:
     @property
     def blocks_bytes(self) -> int:
         return sum(len(nodes) * stride for nodes, stride in zip(self.nodes, self.config.strides, strict=True))
+
+    def block_offset(self, level: int, row: int) -> int:
+        """In the file of the level."""
+        if level not in self._starts:
+            self._starts[level] = read_header(self.paths[level - 1])[1]
+        return self._starts[level] + row * self.config.strides[level - 1]
 
     def rows(self, leaf: int) -> list[int]:
         """The row, level by level, that holds the block of the leaf's path."""

@@ -2,8 +2,8 @@
 
 The life of a contestant in one measurement, of which `read` alone is timed:
 
-    prepare()  opens what it keeps open between fetches
-    read()     the path's blocks are in memory, whole, when it returns
+    prepare()  opens what it keeps open between fetches, and is as it would be before this one
+    read()     the blocks are in memory, whole, when it returns
     blocks()   what has been read, one array a level, to be compared; valid until forget
     forget()   gives up memory and mappings, so that nothing keeps pages in the page cache
 """
@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from edge_bench._native import PagerProbe, RawReader
 from edge_bench.banks import Bank
-from edge_runtime.bank_header import read_header
 from edge_runtime.pager import Lease, Node, Pager, StorageKind
 
 Blocks = list[npt.NDArray[np.uint8]]
@@ -46,6 +45,13 @@ class Target:
     def bytes(self, bank: Bank) -> int:
         return sum(bank.config.strides[level - 1] for level, _ in self.nodes)
 
+    def elsewhere(self, bank: Bank) -> Target:
+        """Blocks of the same levels below another node of level 1: what was read before a change of topic."""
+        k, levels = bank.config.fanout, [level for level, _ in self.nodes]
+        branch = self.nodes[0][1] // k ** (levels[0] - 1)
+        other = next(leaf for leaf in bank.leaves if leaf // k ** (len(bank.config.rows) - 1) != branch)
+        return Target.of(bank, other, range(levels[0], levels[-1] + 1))
+
 
 class Contestant(ABC):
     """REQUIRES prepare, read, blocks and forget in this order; read and blocks may be repeated."""
@@ -59,8 +65,16 @@ class Contestant(ABC):
         """Whose pages it reads."""
         return self.bank.paths
 
+    def ranges(self, target: Target) -> list[tuple[Path, int, int]]:
+        """The file, offset and length of each block."""
+        strides = self.bank.config.strides
+        return [
+            (self.bank.paths[level - 1], self.bank.block_offset(level, row), strides[level - 1])
+            for (level, _), row in zip(target.nodes, target.rows, strict=True)
+        ]
+
     @abstractmethod
-    def prepare(self) -> None: ...
+    def prepare(self, target: Target) -> None: ...
 
     @abstractmethod
     def read(self, target: Target) -> None: ...
@@ -73,11 +87,16 @@ class Contestant(ABC):
 
 
 class PagerContestant(Contestant):
-    """edge_runtime.Pager through Python: fetch and wait. The pager stays open, its memory empties at `forget`."""
+    """edge_runtime.Pager through Python: fetch and wait, under a budget of just the blocks.
 
-    def __init__(self, name: str, bank: Bank, storage: StorageKind, verify: bool = True) -> None:
+    It stays open. Before a read its budget is full of the blocks of another topic, as a pager's is after a while;
+    with `empty` it holds nothing, as at its start.
+    """
+
+    def __init__(self, bank: Bank, storage: StorageKind, verify: bool = True, empty: bool = False) -> None:
+        name = f"pager {storage}" + ("" if verify else ", unverified") + (", from empty" if empty else "")
         super().__init__(name, bank)
-        self._storage, self._verify = storage, verify
+        self._storage, self._verify, self._empty = storage, verify, empty
         self._pager: Pager | None = None
         self._lease: Lease | None = None
         self._target: Target | None = None
@@ -87,11 +106,14 @@ class PagerContestant(Contestant):
         assert self._pager is not None
         return self._pager
 
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         if self._pager is None:
             # Opened once, in the state of the cache that is measured: `auto` looks at it.
-            budget = self.bank.config.path_bytes
-            self._pager = Pager([[p] for p in self.bank.paths], budget, self._storage, verify=self._verify)
+            paths = [[path] for path in self.bank.paths]
+            self._pager = Pager(paths, target.bytes(self.bank), self._storage, verify=self._verify)
+        if not self._empty:
+            with self.pager.fetch(target.elsewhere(self.bank).nodes) as lease:
+                lease.wait()
 
     def read(self, target: Target) -> None:
         self._lease = self.pager.fetch(target.nodes)
@@ -137,27 +159,25 @@ class RawContestant(Contestant):
     def __init__(self, bank: Bank, setting: RawSetting) -> None:
         super().__init__(str(setting), bank)
         self.setting = setting
-        self._starts = [read_header(path)[1] for path in bank.paths]
         self._reader: RawReader | None = None
         self._bytes: npt.NDArray[np.uint8] | None = None
         self._lengths: list[int] = []
 
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         self._reader = RawReader(
             [str(path) for path in self.bank.paths],
             self.setting.engine,
             self.setting.chunk_bytes,
             self.setting.depth,
             self.setting.fresh,
-            self.bank.config.path_bytes,
+            target.bytes(self.bank),
         )
 
     def read(self, target: Target) -> None:
         assert self._reader is not None
-        strides = self.bank.config.strides
         ranges = [
-            (level - 1, self._starts[level - 1] + row * strides[level - 1], strides[level - 1])
-            for (level, _), row in zip(target.nodes, target.rows, strict=True)
+            (level - 1, offset, length)
+            for (level, _), (_, offset, length) in zip(target.nodes, self.ranges(target), strict=True)
         ]
         self._bytes = self._reader.read(ranges)
         self._lengths = [length for _, _, length in ranges]
@@ -172,17 +192,16 @@ class RawContestant(Contestant):
 
 
 class ProbeContestant(Contestant):
-    """The pager without Python between the calls, with a number of lanes of its own."""
+    """The pager without Python between the calls, with a number of reads at once of its own."""
 
     def __init__(self, bank: Bank, storage: StorageKind, lanes: int) -> None:
         super().__init__(f"pager {storage}, {lanes} lanes, C++", bank)
         self.storage, self.lanes = storage, lanes
-        self._probe = PagerProbe(
-            [str(path) for path in bank.paths], storage, bank.config.path_bytes, True, lanes
-        )
+        paths = [str(path) for path in bank.paths]
+        self._probe = PagerProbe(paths, storage, bank.config.path_bytes, True, lanes)
 
-    def prepare(self) -> None:
-        pass
+    def prepare(self, target: Target) -> None:
+        self._probe.fetch(target.elsewhere(self.bank).nodes, 1)
 
     def read(self, target: Target) -> None:
         self._probe.fetch(target.nodes, 1)

@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         default=Path("runs/iobench"),
         metavar="DIR",
-        help="on the disk to be measured: 0.7 GB with --quick, else 15 GB (default: %(default)s)",
+        help="on the disk to be measured: 0.7 GB with --quick, else 8.5 GB (default: %(default)s)",
     )
     typed = command(PROGRAM, arguments)
     return guarded(parser, lambda parsed: run(parsed, typed), arguments)

@@ -26,11 +26,11 @@ def warm_leases(bank: Bank, count: int) -> dict[str, Any]:
     """Microseconds of fetch, wait and release when every block is resident: from C++, and through Python."""
     target = Target.of(bank, bank.leaves[0])
     paths = [str(path) for path in bank.paths]
-    probe = PagerProbe(paths, "direct", bank.config.path_bytes, True, 4)
+    probe = PagerProbe(paths, "auto", bank.config.path_bytes, True, 4)
     cpp = probe.fetch(target.nodes, WARM_UP + count)[WARM_UP:]
     del probe
 
-    pager = Pager([[path] for path in paths], bank.config.path_bytes, "direct")
+    pager = Pager([[path] for path in paths], bank.config.path_bytes)
     python = []
     for _ in range(WARM_UP + count):
         start = time.perf_counter_ns()
@@ -69,7 +69,7 @@ def sibling_switches(bank: Bank) -> dict[str, Any]:
     """
     record: dict[str, Any] = {"budget_bytes": bank.config.path_bytes, "exact": True, "bytes": {}, "ms": {}}
     expected = {}
-    pager = Pager([[path] for path in bank.paths], bank.config.path_bytes, "direct")
+    pager = Pager([[path] for path in bank.paths], bank.config.path_bytes)
     for switch in switches(bank):
         amounts, milliseconds = [], []
         for one, other in switch.pairs:

@@ -1,9 +1,9 @@
 """Timing: rounds in which every contestant has its turn, so that a disturbed moment hits all of them.
 
-Cold means: the page cache of this system holds none of a contestant's files. posix_fadvise(DONTNEED) drops them, and
-mincore, asked after the files were opened and right before the clock starts, says whether it has. What a drive or a
-hypervisor keeps is out of reach; so that it helps everybody alike, all read the same blocks in one round and the order
-changes from round to round.
+Cold means: the page cache of this system holds none of what is wanted. posix_fadvise(DONTNEED) drops the contestant's
+files, and mincore, asked after they were opened and right before the clock starts, says whether it has. What a drive or
+a hypervisor keeps is out of reach; so that it helps everybody alike, all read the same blocks in one round and the
+order changes from round to round.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from edge_bench.contestants import Contestant, Target
 COLD_CACHED_SHARE = 0.02  # of the bytes wanted: a mapping that has read its header keeps the pages around it
 
 
-def cached_bytes(files: Iterable[Path]) -> int:
-    """What the page cache holds of the files."""
-    total = 0.0
-    for path in files:
-        size = path.stat().st_size
-        total += page_cache_share(str(path), 0, size) * size
-    return round(total)
+def cached_bytes(ranges: Iterable[tuple[Path, int, int]]) -> int:
+    """What the page cache holds of the (file, offset, length) ranges."""
+    return round(sum(page_cache_share(str(path), at, length) * length for path, at, length in ranges))
+
+
+def whole(files: Iterable[Path]) -> list[tuple[Path, int, int]]:
+    return [(path, 0, path.stat().st_size) for path in files]
 
 
 def drop(files: Sequence[Path]) -> None:
     """Has the page cache forget the files, but for pages that somebody maps. REQUIRES that they are on the disk."""
-    before = cached_bytes(files)
+    ranges = whole(files)
+    before = cached_bytes(ranges)
     while before > 0:
         for path in files:
             descriptor = os.open(path, os.O_RDONLY)
@@ -44,7 +45,7 @@ def drop(files: Sequence[Path]) -> None:
             finally:
                 os.close(descriptor)
         # Pages on their way between lists of the system are not dropped at once.
-        left = cached_bytes(files)
+        left = cached_bytes(ranges)
         if left >= before:
             return
         before = left
@@ -75,9 +76,7 @@ class Times:
     wanted_bytes: int
     seconds: list[float] = field(default_factory=list)
     device_bytes: list[int] = field(default_factory=list)
-    max_cached_bytes: int | None = (
-        None  # of the files, right before the clock started; only where cold was asked
-    )
+    max_cached_bytes: int | None = None  # of what was wanted, when the clock started; where cold was asked
 
     @property
     def median(self) -> float:
@@ -130,13 +129,14 @@ def timed(contestant: Contestant, target: Target, times: Times, cold: bool) -> N
     if cold:
         drop(contestant.files)
     else:
-        contestant.prepare()
+        contestant.prepare(target)
         contestant.read(target)  # its blocks are in the page cache now, whoever had them before
         contestant.forget()
-    contestant.prepare()
+    contestant.prepare(target)
     if cold:
-        drop(contestant.files)  # what the system has read ahead of the headers
-        times.max_cached_bytes = max(times.max_cached_bytes or 0, cached_bytes(contestant.files))
+        drop(contestant.files)  # what the system has read ahead meanwhile
+        cached = cached_bytes(contestant.ranges(target))
+        times.max_cached_bytes = max(times.max_cached_bytes or 0, cached)
     before = device_bytes()
     start = time.perf_counter()
     contestant.read(target)

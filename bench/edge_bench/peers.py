@@ -44,7 +44,7 @@ class MemmapContestant(Contestant):
     def _open(self) -> list[np.memmap[Any, np.dtype[np.uint8]]]:
         return [level_array(self.bank, index) for index in range(len(self.bank.paths))]
 
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         self._levels = self._open()
 
     def read(self, target: Target) -> None:
@@ -71,6 +71,14 @@ class NinjaContestant(MemmapContestant):
     def files(self) -> list[Path]:
         return [directory / "data.ninja" for directory in self._directories]
 
+    def ranges(self, target: Target) -> list[tuple[Path, int, int]]:
+        return [
+            (self.files[level - 1], row * self.bank.config.strides[level - 1], length)
+            for (level, _), row, (_, _, length) in zip(
+                target.nodes, target.rows, super().ranges(target), strict=True
+            )
+        ]
+
     def _open(self) -> list[np.memmap[Any, np.dtype[np.uint8]]]:
         return [ninja.open_existing(directory) for directory in self._directories]
 
@@ -89,7 +97,7 @@ class SafetensorsContestant(Contestant):
         self._slices: list[Any] = []
         self._blocks: Blocks = []
 
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         files = [
             self._stack.enter_context(safe_open(path, framework=self._framework)) for path in self.bank.paths
         ]
@@ -127,7 +135,13 @@ class TorchContestant(Contestant):
     def files(self) -> list[Path]:
         return self._paths
 
-    def prepare(self) -> None:
+    def ranges(self, target: Target) -> list[tuple[Path, int, int]]:
+        # Where in the file a tensor lies is torch's business.
+        return [
+            (self._paths[level - 1], 0, self._paths[level - 1].stat().st_size) for level, _ in target.nodes
+        ]
+
+    def prepare(self, target: Target) -> None:
         self._levels = [torch.load(path, mmap=True, weights_only=True) for path in self._paths]
 
     def read(self, target: Target) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 RATIOS = {
     "cold_over_raw": "best raw O_DIRECT reader",
-    "cold_over_raw_fresh": "the same into fresh memory",
+    "cold_over_raw_fresh": "pager and raw reader both into fresh memory",
     "cold_over_memmap": "np.memmap copy",
     "cold_over_mmap_ninja": "mmap-ninja",
     "cold_over_safetensors": "safetensors get_slice",

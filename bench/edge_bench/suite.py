@@ -29,8 +29,7 @@ FINALISTS = (
     3  # settings of the raw reader that are measured again beside the pager: the best of them is the baseline
 )
 STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "mapped")
-OURS = "pager auto"
-UNVERIFIED = f"{OURS}, unverified"
+OURS, UNVERIFIED, EMPTY = "pager auto", "pager auto, unverified", "pager auto, from empty"
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,8 @@ def raw_sweep(bank: Bank, targets: Sequence[Target], plan: Plan) -> list[tuple[R
 
 
 def pagers(bank: Bank) -> list[PagerContestant]:
-    return [
-        PagerContestant(f"pager {storage}" + ("" if verify else ", unverified"), bank, storage, verify)
-        for storage in STORAGES
-        for verify in (True, False)
-    ]
+    steady = [PagerContestant(bank, storage, verify) for storage in STORAGES for verify in (True, False)]
+    return [*steady, PagerContestant(bank, "auto", empty=True)]
 
 
 def require_right_bytes(contestants: Sequence[Contestant], target: Target) -> None:
@@ -87,7 +83,7 @@ def require_right_bytes(contestants: Sequence[Contestant], target: Target) -> No
         for (level, _), row in zip(target.nodes, target.rows, strict=True)
     ]
     for contestant in contestants:
-        contestant.prepare()
+        contestant.prepare(target)
         contestant.read(target)
         right = all(np.array_equal(a, b) for a, b in zip(contestant.blocks(), wanted, strict=True))
         contestant.forget()
@@ -105,7 +101,7 @@ def cold_ratios(times: Mapping[str, Times], raw: Sequence[str], fresh: Sequence[
     safetensors = [name for name in times if name.startswith("safetensors")]
     return {
         "cold_over_raw": Ratio.of(fastest(times, raw), ours),
-        "cold_over_raw_fresh": Ratio.of(fastest(times, fresh), ours),
+        "cold_over_raw_fresh": Ratio.of(fastest(times, fresh), times[EMPTY]),
         "cold_over_memmap": Ratio.of(times["np.memmap copy"], ours),
         "cold_over_mmap_ninja": Ratio.of(times["mmap-ninja copy"], ours),
         "cold_over_safetensors": Ratio.of(fastest(times, safetensors), ours),
@@ -125,7 +121,7 @@ def single_blocks(bank: Bank, plan: Plan, raw: RawSetting) -> dict[str, Any]:
     record = {}
     for level in bank.config.levels:
         targets = [Target.of(bank, leaf, range(level, level + 1)) for leaf in bank.leaves]
-        contestants = [PagerContestant(OURS, bank, "auto"), RawContestant(bank, raw), MemmapContestant(bank)]
+        contestants = [PagerContestant(bank, "auto"), RawContestant(bank, raw), MemmapContestant(bank)]
         times = interleave(contestants, targets, plan.rounds, cold=True)
         record[f"level{level}"] = [times[c.name].row() for c in contestants]
     return record

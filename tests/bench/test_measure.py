@@ -16,7 +16,7 @@ class Recorder(Contestant):
         super().__init__(name, bank)
         self._log = log
 
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         self._log.append((self.name, "prepare", None))
 
     def read(self, target: Target) -> None:
@@ -71,3 +71,14 @@ def test_a_row_says_bandwidth_spread_and_whether_it_was_cold() -> None:
     times.max_cached_bytes = 10**5
     assert times.row()["cold"] is False
     assert Times("x", 1, [1.0]).row()["cold"] is None
+
+
+def test_what_was_there_before_a_change_of_topic_shares_nothing(tmp_path: Path) -> None:
+    bank = tiny_bank(tmp_path)
+    for levels in (None, *(range(level, level + 1) for level in bank.config.levels)):
+        for leaf in bank.leaves:
+            target = Target.of(bank, leaf, levels)
+            other = target.elsewhere(bank)
+            assert [level for level, _ in other.nodes] == [level for level, _ in target.nodes]
+            assert not set(other.nodes) & set(target.nodes)
+            assert other.bytes(bank) == target.bytes(bank)

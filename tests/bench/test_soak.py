@@ -52,7 +52,7 @@ def test_the_tool_fetches_compares_and_keeps_the_budget(bank: Bank, storage: str
     assert record["vm_hwm_bytes"] > 0
     assert record["fetch_ms"]["p50"] <= record["fetch_ms"]["p99"] <= record["fetch_ms"]["max"]
     assert record["error"] is None
-    assert [entry["backend"] for entry in record["storage"]] == [storage] * 3
+    assert all(entry["backend"].startswith(storage) for entry in record["storage"])
 
 
 def test_the_seed_decides_the_paths(bank: Bank) -> None:

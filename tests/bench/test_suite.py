@@ -102,6 +102,7 @@ def test_every_reader_has_a_row_of_the_same_form(record: dict[str, Any]) -> None
     assert sum(row["name"].startswith("raw") for row in config["cold"]) == 6
     assert {row["name"] for row in config["warm"]} == {
         *(f"pager {kind}{kept}" for kind in ("auto", "direct", "mapped") for kept in ("", ", unverified")),
+        "pager auto, from empty",
         "np.memmap copy",
         "mmap-ninja copy",
         "safetensors get_slice (np)",
@@ -151,7 +152,7 @@ def test_a_contestant_that_reads_something_else_is_found(bank: Bank) -> None:
             return [block + 1 for block in super().blocks()]
 
     target = Target.of(bank, bank.leaves[3])
-    suite.require_right_bytes([*make_peers(bank), PagerContestant("pager", bank, "direct")], target)
+    suite.require_right_bytes([*make_peers(bank), PagerContestant(bank, "direct")], target)
     with pytest.raises(StorageError, match="memmap"):
         suite.require_right_bytes([Wrong(bank)], target)
 
