@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -249,11 +250,15 @@ int soak(const SoakOptions& options) {
 }  // namespace
 }  // namespace edge::bench
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   const auto options = edge::bench::parse(std::span<char* const>(argv, static_cast<std::size_t>(argc)).subspan(1));
   if (!options) {
     std::fprintf(stderr, "edge_pager_soak: %s\n", options.error().message.c_str());
     return 2;
   }
   return edge::bench::soak(*options);
+} catch (const std::exception& error) {
+  // The core throws nothing; the standard library's containers and the JSON that is printed may, for want of memory.
+  std::fprintf(stderr, "edge_pager_soak: %s\n", error.what());
+  return 1;
 }

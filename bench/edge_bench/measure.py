@@ -9,6 +9,7 @@ order changes from round to round.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ from edge_bench._native import page_cache_share
 from edge_bench.contestants import Contestant, Target
 
 COLD_CACHED_SHARE = 0.02  # of the bytes wanted: a mapping that has read its header keeps the pages around it
+
+FEWEST = 3  # rounds
 
 
 def cached_bytes(ranges: Iterable[tuple[Path, int, int]]) -> int:
@@ -148,18 +151,26 @@ def timed(contestant: Contestant, target: Target, times: Times, cold: bool) -> N
 
 
 def interleave(
-    contestants: Sequence[Contestant], targets: Sequence[Target], rounds: int, cold: bool
+    contestants: Sequence[Contestant],
+    targets: Sequence[Target],
+    rounds: int,
+    cold: bool,
+    limit_s: float = math.inf,
 ) -> Mapping[str, Times]:
     """The times of each contestant, by name, over `rounds` rounds; a first one is not counted.
 
-    REQUIRES distinct names, and targets of equal size.
+    No round begins after `limit_s` seconds, but for the FEWEST that a median takes. REQUIRES distinct names, and
+    targets of equal size.
     """
     times = {c.name: Times(c.name, targets[0].bytes(c.bank)) for c in contestants}
     assert len(times) == len(contestants)
+    end = time.monotonic() + limit_s
     gc.collect()
     gc.disable()
     try:
         for i in range(-1, rounds):
+            if i >= FEWEST and time.monotonic() > end:
+                break
             target = targets[i % len(targets)]
             first = i % len(contestants)
             for contestant in [*contestants[first:], *contestants[:first]]:

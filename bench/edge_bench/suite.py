@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,13 +42,14 @@ class Plan:
     depths: tuple[int, ...]
     sweep_rounds: int
     rounds: int
+    limit_s: float  # of each of: the sweep, cold, warm; a slow machine gets fewer rounds
     leases: int
     blocks: bool  # single blocks of each level, too
     lanes: tuple[int, ...]  # of the pager's pool
 
 
 QUICK = Plan(
-    ("160M",), tuple(n * KIB for n in (512, 1024, 2048, 4096)), (2, 4, 8, 16), 4, 15, 2000, False, ()
+    ("160M",), tuple(n * KIB for n in (512, 1024, 2048, 4096)), (2, 4, 8, 16), 4, 15, 14, 2000, False, ()
 )
 FULL = Plan(
     ("160M", "410M", "1.4B"),
@@ -55,6 +57,7 @@ FULL = Plan(
     (1, 2, 4, 8, 16, 32),
     9,
     25,
+    math.inf,
     10000,
     True,
     (1, 2, 4, 8),
@@ -67,7 +70,8 @@ def raw_sweep(bank: Bank, targets: Sequence[Target], plan: Plan) -> list[tuple[R
     settings = [
         RawSetting(e, chunk, depth) for e in engines for chunk in plan.chunks for depth in plan.depths
     ]
-    times = interleave([RawContestant(bank, s) for s in settings], targets, plan.sweep_rounds, cold=True)
+    contestants = [RawContestant(bank, s) for s in settings]
+    times = interleave(contestants, targets, plan.sweep_rounds, cold=True, limit_s=plan.limit_s)
     return sorted(((s, times[str(s)]) for s in settings), key=lambda pair: pair[1].median)
 
 
@@ -153,8 +157,8 @@ def run_config(bank: Bank, plan: Plan, say: Callable[[str], None]) -> dict[str, 
     for contestant in ours:
         contestant.close()
 
-    say(f"{config.name}: cold, {plan.rounds} rounds of {len(contestants)}")
-    cold = interleave(contestants, targets, plan.rounds, cold=True)
+    say(f"{config.name}: cold, {len(contestants)} readers")
+    cold = interleave(contestants, targets, plan.rounds, cold=True, limit_s=plan.limit_s)
     ratios = cold_ratios(cold, [c.name for c in raws], [c.name for c in fresh])
     record: dict[str, Any] = {
         "block_bytes": dict(zip((f"level{n}" for n in config.levels), config.strides, strict=True)),
@@ -173,7 +177,7 @@ def run_config(bank: Bank, plan: Plan, say: Callable[[str], None]) -> dict[str, 
     for contestant in ours:
         contestant.close()  # `auto` chooses anew, for files that are in the page cache
     warm({path for contestant in warming for path in contestant.files})
-    cached = interleave(warming, targets, plan.rounds, cold=False)
+    cached = interleave(warming, targets, plan.rounds, cold=False, limit_s=plan.limit_s)
     record["warm"] = [cached[c.name].row() for c in warming]
     record["backends"]["warm"] = backends(ours)
     for contestant in ours:

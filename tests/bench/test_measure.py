@@ -6,7 +6,7 @@ import pytest
 from bank_files import tiny_bank
 
 from edge_bench.contestants import Blocks, Contestant, Target
-from edge_bench.measure import Ratio, Times, interleave
+from edge_bench.measure import FEWEST, Ratio, Times, interleave
 
 
 class Recorder(Contestant):
@@ -50,6 +50,15 @@ def test_rounds_take_turns_over_the_same_blocks_in_changing_order(tmp_path: Path
         verbs = [verb for who, verb, _ in log if who == name]
         assert verbs == ["prepare", "read", "forget"] * (len(verbs) // 3)
     assert all((t.max_cached_bytes is not None) == cold for t in times.values())
+
+
+def test_a_limit_ends_the_rounds_but_for_the_fewest(tmp_path: Path) -> None:
+    bank = tiny_bank(tmp_path)
+    targets = [Target.of(bank, bank.leaves[0])]
+    times = interleave(
+        [Recorder("a", bank, []), Recorder("b", bank, [])], targets, 100, cold=False, limit_s=0
+    )
+    assert [len(t.seconds) for t in times.values()] == [FEWEST, FEWEST]
 
 
 def test_a_ratio_is_of_pairs_and_not_of_medians() -> None:

@@ -15,7 +15,7 @@ from edge_bench.leases import sibling_switches, switches
 from edge_bench.peers import MemmapContestant, make_peers
 from edge_runtime.errors import StorageError
 
-PLAN = suite.Plan(("tiny",), (16384, 65536), (1, 3), 1, 2, 5, True, (1, 2))
+PLAN = suite.Plan(("tiny",), (16384, 65536), (1, 3), 1, 2, 60, 5, True, (1, 2))
 HEADLINE = {
     "cold_over_raw",
     "cold_over_raw_fresh",
