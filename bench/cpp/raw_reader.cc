@@ -24,10 +24,8 @@ Result<Arena> Arena::map(std::uint64_t bytes, bool touched) {
   if (data == MAP_FAILED) return fail(ErrorCode::kIo, "no memory for " + std::to_string(bytes) + " bytes");
   Arena arena;
   arena.bytes_ = {static_cast<std::byte*>(data), bytes};
-  if (touched) {
-    (void)::madvise(data, bytes, MADV_HUGEPAGE);  // a system without huge pages says no, and that is fine
-    std::fill(arena.bytes_.begin(), arena.bytes_.end(), std::byte{1});
-  }
+  (void)::madvise(data, bytes, MADV_HUGEPAGE);  // a system without huge pages says no, and that is fine
+  if (touched) std::fill(arena.bytes_.begin(), arena.bytes_.end(), std::byte{1});
   return arena;
 }
 

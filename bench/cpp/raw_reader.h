@@ -56,10 +56,10 @@ std::unique_ptr<ChunkReader> make_pread_reader(const std::vector<int>& descripto
 Result<std::unique_ptr<ChunkReader>> make_uring_reader(const std::vector<int>& descriptors, unsigned depth,
                                                        std::span<std::byte> memory);
 
-// Anonymous memory of whole pages.
+// Anonymous memory of whole pages, huge ones where the system gives them.
 class Arena {
  public:
-  // With `touched` every page is there already, huge ones where the system gives them. kIo.
+  // With `touched` every page is there already. kIo.
   static Result<Arena> map(std::uint64_t bytes, bool touched);
   Arena() = default;
   Arena(Arena&& other) noexcept;
