@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "bank_metadata.h"
+#include "byte_source.h"
 #include "durable.h"
-#include "safetensors_header.h"
 
 namespace edge {
 namespace {
@@ -167,9 +167,13 @@ Status BankLevelWriter::copy(std::uint64_t node, const BankLevel& source) {
 Status BankLevelWriter::copy_layers(std::uint64_t node, const BankLevel& source) {
   const auto row = static_cast<std::uint64_t>(source.row_of(node));
   const std::uint64_t from = source.block_offset(row);
+  const auto file = open_file(source.path());
+  if (!file) {
+    return tl::make_unexpected(file.error());
+  }
   std::vector<std::byte> plane(spec_.scale_bytes());
   const auto scales = std::span(plane).first(spec_.layers() * spec_.layer_scale_bytes());
-  if (auto status = read_exactly(source.path(), from, scales); !status) {
+  if (auto status = (*file)->read(from, scales); !status) {
     return status;
   }
   if (auto status = file_->write(next_offset(), plane); !status) {
@@ -178,7 +182,7 @@ Status BankLevelWriter::copy_layers(std::uint64_t node, const BankLevel& source)
   block_.resize(spec_.layer_bytes());
   for (std::uint64_t layer = 0; layer < spec_.layers(); ++layer) {
     const std::uint64_t at = spec_.layer_offset(layer);
-    if (auto status = read_exactly(source.path(), from + at, block_); !status) {
+    if (auto status = (*file)->read(from + at, block_); !status) {
       return status;
     }
     const auto where = [&] {
