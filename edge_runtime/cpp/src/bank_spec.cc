@@ -75,7 +75,11 @@ Status check_spec(BankLevelSpec& spec) {
   if (spec.layers() == 0 || spec.layers() > kMostLayers || spec.layer_bytes() > kLargestBlock / kMostLayers) {
     return fail(ErrorCode::kBadFormat, "no layers, or blocks of more than 2^40 bytes");
   }
-  if (spec.rows > kLargestFile / spec.stride()) {
+  const std::uint64_t stride = spec.stride();
+  if (stride == 0) {
+    return fail(ErrorCode::kBadFormat, "no tensors");
+  }
+  if (spec.rows > kLargestFile / stride) {
     return fail(ErrorCode::kBadFormat, "a file of more than 2^62 bytes");
   }
   if (spec.kind == "ffn") {
