@@ -18,7 +18,17 @@ from edge_runtime import _core
 from edge_runtime._core import Lease
 from edge_runtime.errors import InvalidArgumentError
 
-__all__ = ["Lease", "Node", "Pager", "PagerStats", "StorageKind", "StorageReport", "parse_budget"]
+__all__ = [
+    "Lease",
+    "LevelStats",
+    "Node",
+    "Pager",
+    "PagerStats",
+    "Percentiles",
+    "StorageKind",
+    "StorageReport",
+    "parse_budget",
+]
 
 Node = tuple[int, int]
 """(level, index in the level)."""
@@ -50,6 +60,28 @@ def parse_budget(budget: int | str) -> int:
     return size
 
 
+class Percentiles(TypedDict):
+    """Durations in nanoseconds, within 1.6%; the maximum is exact. Zeros where there were none."""
+
+    count: int
+    p50: int
+    p90: int
+    p99: int
+    p999: int
+    max: int
+
+
+class LevelStats(TypedDict):
+    """What a pager has done for one level."""
+
+    level: int
+    resident_bytes: int  # blocks that have wholly arrived
+    hits: int  # blocks that a fetch found resident or in flight
+    misses: int  # blocks that a fetch had to have read
+    bytes_read: int  # of completed reads, for fetches, hints and pins
+    evictions: int  # blocks
+
+
 class PagerStats(TypedDict):
     """What a pager has done since it was opened."""
 
@@ -58,16 +90,22 @@ class PagerStats(TypedDict):
     in_flight_bytes: int  # blocks that have memory and are still being read
     peak_bytes: int  # the most that the two have been together
     leased_bytes: int  # blocks that leases use
+    pinned_bytes: int  # kept for pinned blocks, loaded or not
     leases: int  # open now
     fetches: int  # granted
-    hits: int  # blocks found resident or in flight
-    misses: int  # blocks that had to be read
+    hits: int  # these four: the sums of the levels
+    misses: int
+    bytes_read: int
+    evictions: int
     requests: int  # reads given to a storage
-    bytes_read: int  # of completed reads
-    evictions: int  # blocks
     rereads: int  # layers read again after a checksum mismatch
     failures: int  # blocks that ended in an error
+    prefetches: int  # blocks that hints have begun to read
+    prefetch_hits: int  # of these, blocks that a fetch then found
     stall_ns: int  # that threads have spent waiting for layers, added up
+    fetch_latency_ns: Percentiles  # of fetches that had to wait: until the last byte was verified
+    stall_latency_ns: Percentiles  # of the waits that were not over at once
+    levels: list[LevelStats]
 
 
 class StorageReport(TypedDict):
@@ -90,10 +128,14 @@ class Pager:
         blocked: (level, node) pairs that are refused, each with its subtree.
         removed: (level, node) pairs that are refused.
         verify: compare every layer with its checksum before it can be used.
+        pinned: blocks that are never evicted: levels, and single (level, node) pairs. Their bytes are taken from
+            the budget, and they are read behind whatever is fetched.
 
     Raises:
         NotFoundError, TruncatedError, BadFormatError, UnsupportedError: a level file.
         InvalidArgumentError: levels that do not belong together, or the budget.
+        NeverFitsError: the pinned blocks do not fit beside one path; `required_bytes` would do.
+        NotFoundError, InvalidArgumentError, BlockedError: a pinned node, as for `fetch`.
     """
 
     def __init__(
@@ -104,9 +146,20 @@ class Pager:
         blocked: Iterable[Node] = (),
         removed: Iterable[Node] = (),
         verify: bool = True,
+        pinned: Iterable[int | Node] = (),
     ) -> None:
         files = [[fspath(path) for path in paths] for paths in levels]
-        self._core = _core.Pager(files, parse_budget(budget), storage, list(blocked), list(removed), verify)
+        pins = list(pinned)
+        self._core = _core.Pager(
+            files,
+            parse_budget(budget),
+            storage,
+            list(blocked),
+            list(removed),
+            verify,
+            [pin for pin in pins if not isinstance(pin, int)],
+            [pin for pin in pins if isinstance(pin, int)],
+        )
 
     def fetch(self, nodes: Iterable[Node], replacing: Lease | None = None) -> Lease:
         """A lease on the blocks of (level, node) pairs. Reads begin; the lease waits.
@@ -123,8 +176,19 @@ class Pager:
         """
         return self._core.fetch(list(nodes), replacing)
 
+    def prefetch(self, nodes: Iterable[Node]) -> int:
+        """Hints that the blocks may be fetched soon. Returns the bytes that will be read.
+
+        They are read while nothing is read for a fetch, into free room and in place of blocks that have not been used
+        for a while. Never in place of what is leased, pinned or warmer, and a fetch that needs the room takes it back.
+
+        Raises:
+            BlockedError, NotFoundError, InvalidArgumentError: as for `fetch`.
+        """
+        return self._core.prefetch(list(nodes))
+
     def shrink(self, size: int) -> int:
-        """Evicts blocks that no lease uses until `size` bytes are free again or none is left.
+        """Evicts blocks that neither leases nor pins hold until `size` bytes are free again or none is left.
 
         For memory-pressure signals: the budget stays as it is. Returns the bytes freed.
         """

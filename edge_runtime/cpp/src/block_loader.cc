@@ -1,6 +1,7 @@
 #include "block_loader.h"
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -29,7 +30,7 @@ std::string where(const Block& block) {
 BlockLoader::BlockLoader(std::vector<Storage*> storages, bool verify, std::uint64_t chunk_bytes)
     : storages_(std::move(storages)), verify_(verify), chunk_bytes_(chunk_bytes) {}
 
-void BlockLoader::begin(std::span<Block* const> blocks) {
+void BlockLoader::begin(std::span<Block* const> blocks, Urgency urgency) {
   std::vector<std::pair<std::uint64_t, Read>> reads;  // with the first layer that each brings
   for (Block* const block : blocks) {
     const BankLevelSpec& spec = block->file->bank.spec();
@@ -45,37 +46,56 @@ void BlockLoader::begin(std::span<Block* const> blocks) {
     }
   }
   std::stable_sort(reads.begin(), reads.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& [first, read] : reads) queue_.push_back(read);
+  std::deque<Read>& queue = urgency == Urgency::kFetch ? queue_ : hints_;
+  for (auto& [first, read] : reads) queue.push_back(read);
+}
+
+void BlockLoader::promote(const Block& block) {
+  const auto of_block = [&](const Read& read) { return read.block == &block; };
+  std::copy_if(hints_.begin(), hints_.end(), std::back_inserter(queue_), of_block);
+  std::erase_if(hints_, of_block);
 }
 
 void BlockLoader::abandon(const Block& block) {
-  std::erase_if(queue_, [&](const Read& read) { return read.block == &block; });
-  std::erase_if(unverified_, [&](const Check& check) { return check.block == &block; });
+  const auto of_block = [&](const auto& work) { return work.block == &block; };
+  std::erase_if(queue_, of_block);
+  std::erase_if(hints_, of_block);
+  std::erase_if(unverified_, of_block);
 }
 
 void BlockLoader::submit() {
   for (auto read = queue_.begin(); read != queue_.end();) {
-    Block& block = *read->block;
-    Storage* const storage = block.file->storage.get();
+    const Storage* const storage = read->block->file->storage.get();
     if (outstanding_[storage] >= storage->depth()) {
       ++read;
       continue;
     }
-    ++outstanding_[storage];
-    ++block.under_way;
-    ++requests_;
-    const std::uint64_t tag = next_tag_++;
-    under_way_.emplace(tag, *read);
-    storage->submit({.offset = block.file->bank.block_offset(block.row) + read->begin,
-                     .length = read->length,
-                     .destination = block.buffer.get() + read->begin,
-                     .tag = tag,
-                     .again = read->again.has_value()});
+    start(*read);
     read = queue_.erase(read);
+  }
+  if (!hints_.empty() && under_way_.empty()) {
+    start(hints_.front());
+    hints_.pop_front();
   }
 }
 
+void BlockLoader::start(const Read& read) {
+  Block& block = *read.block;
+  Storage* const storage = block.file->storage.get();
+  ++outstanding_[storage];
+  ++block.busy;
+  ++requests_;
+  const std::uint64_t tag = next_tag_++;
+  under_way_.emplace(tag, read);
+  storage->submit({.offset = block.file->bank.block_offset(block.row) + read.begin,
+                   .length = read.length,
+                   .destination = block.buffer.get() + read.begin,
+                   .tag = tag,
+                   .again = read.again.has_value()});
+}
+
 void BlockLoader::collect(const std::function<void(Block&)>& changed) {
+  if (under_way_.empty()) return;
   std::vector<Completion> completions;
   for (Storage* const storage : storages_) {
     completions.clear();
@@ -84,9 +104,9 @@ void BlockLoader::collect(const std::function<void(Block&)>& changed) {
     for (Completion& completion : completions) {
       const Read read = under_way_.extract(completion.tag).mapped();
       Block& block = *read.block;
-      --block.under_way;
-      if (completion.status) bytes_read_ += read.length;
-      if (block.live) {
+      --block.busy;
+      if (completion.status) block.counters->bytes_read += read.length;
+      if (block.attached && !block.error) {
         if (completion.status) {
           arrived(read);
         } else {
@@ -109,36 +129,43 @@ void BlockLoader::arrived(const Read& read) {
 void BlockLoader::count_down(Block& block, std::uint64_t layer) {
   if (--block.layers[layer].missing > 0) return;
   if (verify_) {
-    unverified_.push_back({&block, layer});
+    unverified_.push_back({&block, &block.file->bank, block.row, {block.buffer.get(), block.bytes}, layer});
   } else {
     block.layers[layer].ready = true;
     ++block.layers_ready;
   }
 }
 
-Block* BlockLoader::verify_one() {
-  if (unverified_.empty()) return nullptr;
-  const auto [block, layer] = unverified_.front();
+LayerVerdict LayerCheck::run() const {
+  if (layer_checksum(bank->spec(), bytes, layer) != bank->checksum(row, layer)) return LayerVerdict::kMismatch;
+  return scales_are_valid(bank->spec(), bytes, layer) ? LayerVerdict::kGood : LayerVerdict::kBadScale;
+}
+
+std::optional<LayerCheck> BlockLoader::take_check() {
+  if (unverified_.empty()) return std::nullopt;
+  const LayerCheck check = unverified_.front();
   unverified_.pop_front();
-  const BankLevel& bank = block->file->bank;
-  const std::span<const std::byte> bytes(block->buffer.get(), block->bytes);
-  if (layer_checksum(bank.spec(), bytes, layer) == bank.checksum(block->row, layer)) {
-    if (!scales_are_valid(bank.spec(), bytes, layer)) {
-      fail_block(*block, {ErrorCode::kBadFormat, bank.path() + ": layer " + std::to_string(layer) +
-                                                     " has a scale that is negative or not finite; write the file "
-                                                     "again"});
-      return block;
-    }
-    block->layers[layer].ready = true;
-    ++block->layers_ready;
-  } else if (!block->layers[layer].again) {
-    read_again(*block, layer);
+  ++check.block->busy;
+  return check;
+}
+
+void BlockLoader::finish_check(const LayerCheck& check, LayerVerdict verdict) {
+  Block& block = *check.block;
+  --block.busy;
+  if (!block.attached || block.error) return;
+  const std::string what = check.bank->path() + ": layer " + std::to_string(check.layer);
+  if (verdict == LayerVerdict::kGood) {
+    block.layers[check.layer].ready = true;
+    ++block.layers_ready;
+  } else if (verdict == LayerVerdict::kBadScale) {
+    fail_block(block,
+               {ErrorCode::kBadFormat, what + " has a scale that is negative or not finite; write the file again"});
+  } else if (!block.layers[check.layer].again) {
+    read_again(block, check.layer);
   } else {
-    fail_block(*block, {ErrorCode::kChecksum, bank.path() + ": layer " + std::to_string(layer) +
-                                                  " differs from its checksum after one re-read; the file is damaged: "
-                                                  "restore it"});
+    fail_block(block, {ErrorCode::kChecksum,
+                       what + " differs from its checksum after one re-read; the file is damaged: restore it"});
   }
-  return block;
 }
 
 void BlockLoader::read_again(Block& block, std::uint64_t layer) {
@@ -159,7 +186,6 @@ void BlockLoader::read_again(Block& block, std::uint64_t layer) {
 void BlockLoader::fail_block(Block& block, Error error) {
   error.message += where(block);
   block.error = std::move(error);
-  block.live = false;
   abandon(block);
 }
 

@@ -28,37 +28,53 @@ struct Block {
   std::vector<Layer> layers;
   std::uint64_t layers_ready = 0;
   std::optional<Error> error;
-  std::uint32_t under_way = 0;  // reads that its storage has and that have not completed
+  std::uint32_t busy = 0;          // reads and checks under way: its memory has to stay
+  LevelStats* counters = nullptr;  // of its level
 
+  // The pager's half.
   std::uint32_t leases = 0;
+  std::vector<LeaseId> waiters;  // leases that it is still missing to
   std::uint64_t uses = 0;
   std::uint64_t last_use = 0;  // in fetches granted
-  bool live = true;            // false: abandoned or failed; its completions only count down under_way
+  bool attached = true;        // false: abandoned or failed, only there until unused and not busy
+  bool pinned = false;
+  bool hinted = false;  // a hint has brought it and no lease has had it yet
 
   bool complete() const { return layers_ready == layers.size(); }
 };
 
+inline IdleBlock idle_of(const Block& block) { return {block.node, block.bytes, block.uses, block.last_use}; }
+
 class BlockLoader {
  public:
+  enum class Urgency : std::uint8_t {
+    kFetch,
+    kHint,  // read only while nothing is read for a fetch, one request at a time: a fetch never queues behind more
+  };
+
   BlockLoader(std::vector<Storage*> storages, bool verify, std::uint64_t chunk_bytes);
 
   // Queues the reads of blocks, those of the first layers first. REQUIRES that each block has its buffer and is not
-  // moved until nothing of it is under way.
-  void begin(std::span<Block* const> blocks);
-  // Forgets what is queued for the block. What is under way still completes.
+  // moved while it is busy.
+  void begin(std::span<Block* const> blocks, Urgency urgency);
+  // What is queued for a hint is from now on queued for a fetch.
+  void promote(const Block& block);
+  // Forgets what is queued for the block. What is under way still ends.
   void abandon(const Block& block);
   // Hands queued reads to the storages, as many as keep them busy.
   void submit();
   // Takes completions. Calls `changed` after each, as its last use of that block.
   void collect(const std::function<void(Block&)>& changed);
-  // Verifies one layer, if one has arrived; returns its block.
-  Block* verify_one();
+
+  // A layer that has arrived, in the order of arrival. Its block is busy until finish_check has been called.
+  std::optional<LayerCheck> take_check();
+  void finish_check(const LayerCheck& check, LayerVerdict verdict);
   bool has_unverified() const { return !unverified_.empty(); }
+
   // Waits until no storage works for us. REQUIRES that nothing of the loader is used afterwards.
   void drain();
 
   std::uint64_t requests() const { return requests_; }
-  std::uint64_t bytes_read() const { return bytes_read_; }
   std::uint64_t rereads() const { return rereads_; }
 
  private:
@@ -68,11 +84,8 @@ class BlockLoader {
     std::uint64_t length;
     std::optional<std::uint64_t> again;  // the layer that a second read is for
   };
-  struct Check {
-    Block* block;
-    std::uint64_t layer;
-  };
 
+  void start(const Read& read);
   void arrived(const Read& read);
   void count_down(Block& block, std::uint64_t layer);
   void read_again(Block& block, std::uint64_t layer);
@@ -82,12 +95,12 @@ class BlockLoader {
   bool verify_;
   std::uint64_t chunk_bytes_;
   std::deque<Read> queue_;
-  std::deque<Check> unverified_;
+  std::deque<Read> hints_;
+  std::deque<LayerCheck> unverified_;
   std::unordered_map<std::uint64_t, Read> under_way_;            // by tag
   std::unordered_map<const Storage*, std::size_t> outstanding_;  // of under_way_
   std::uint64_t next_tag_ = 0;
   std::uint64_t requests_ = 0;
-  std::uint64_t bytes_read_ = 0;
   std::uint64_t rereads_ = 0;
 };
 

@@ -87,6 +87,7 @@ Result<std::shared_ptr<BlockingPager>> BlockingPager::open(const std::vector<std
 BlockingPager::BlockingPager(std::unique_ptr<Pager> pager) : pager_(std::move(pager)) {
   pager_->set_waker([this] { wake(); });
   thread_ = std::thread([this] { run(); });
+  wake();  // for the first poll, which begins to load what is pinned
 }
 
 BlockingPager::~BlockingPager() {
@@ -115,15 +116,24 @@ void BlockingPager::run() {
       if (stopping_) return;
       woken_ = false;
     }
-    for (bool more = true; more;) {
-      {
-        // One layer at a time, so that callers get in between.
-        const std::scoped_lock lock(mutex_);
-        more = pager_->poll();
-      }
+    std::unique_lock lock(mutex_);
+    do {
+      // Between two layers: the next reads begin while layers are verified.
+      pager_->poll_reads();
       progress_.notify_all();
-    }
+    } while (verify_one(lock));
   }
+}
+
+bool BlockingPager::verify_one(std::unique_lock<std::mutex>& lock) {
+  const auto check = pager_->take_check();
+  if (!check) return false;
+  lock.unlock();
+  const LayerVerdict verdict = check->run();
+  lock.lock();
+  pager_->finish_check(*check, verdict);
+  progress_.notify_all();
+  return true;
 }
 
 Result<std::shared_ptr<Lease>> BlockingPager::fetch(std::span<const Node> nodes,
@@ -142,6 +152,7 @@ Result<std::shared_ptr<Lease>> BlockingPager::fetch(std::span<const Node> nodes,
   }
   const auto fetch_ns = old ? pager_->lease_fetch_ns(*old) : std::nullopt;
   const auto id = pager_->fetch(nodes, old);
+  progress_.notify_all();  // the room that it made may have gone to others, or the system had none for them
   if (!id) return tl::make_unexpected(id.error());
   if (replacing != nullptr) {
     replacing->fetch_ns_ = fetch_ns;
@@ -162,12 +173,17 @@ Status BlockingPager::wait(std::unique_lock<std::mutex>& lock, const Lease& leas
     if (lease.cancelled_) return fail(ErrorCode::kCancelled, "the lease was released or replaced");
     const Result<bool> ready = layer ? pager_->ready(lease.id_, *layer) : pager_->ready(lease.id_);
     if (!ready || *ready) {
-      if (stalled_ns) stall_ns_ += system_clock().now_ns() - *stalled_ns;
+      if (stalled_ns) {
+        const std::int64_t stall_ns = system_clock().now_ns() - *stalled_ns;
+        stall_ns_ += stall_ns;
+        stall_latency_ns_.record(stall_ns);
+      }
       if (!ready) return tl::make_unexpected(ready.error());
       return {};
     }
     if (!stalled_ns) stalled_ns = system_clock().now_ns();
-    progress_.wait(lock);
+    // Whoever waits helps: its core has nothing better to do.
+    if (!verify_one(lock)) progress_.wait(lock);
   }
 }
 
@@ -177,6 +193,11 @@ void BlockingPager::cancel(Lease& lease) {
   progress_.notify_all();
 }
 
+Result<std::uint64_t> BlockingPager::prefetch(std::span<const Node> nodes) {
+  const std::scoped_lock lock(mutex_);
+  return pager_->prefetch(nodes);
+}
+
 std::uint64_t BlockingPager::shrink(std::uint64_t bytes) {
   const std::scoped_lock lock(mutex_);
   return pager_->shrink(bytes);
@@ -184,7 +205,7 @@ std::uint64_t BlockingPager::shrink(std::uint64_t bytes) {
 
 BlockingPagerStats BlockingPager::stats() const {
   const std::scoped_lock lock(mutex_);
-  return {pager_->stats(), stall_ns_};
+  return {pager_->stats(), stall_ns_, stall_latency_ns_.summary()};
 }
 
 std::vector<StorageReport> BlockingPager::storage_reports() const {

@@ -70,37 +70,117 @@ Result<std::unique_ptr<Pager>> Pager::open(std::vector<PagedLevel> levels, const
       if (auto same = same_level(base, file); !same) return tl::make_unexpected(same.error());
     }
   }
-  return std::unique_ptr<Pager>(new Pager(std::move(levels), options, clock));
+  std::unique_ptr<Pager> pager(new Pager(std::move(levels), options, clock));
+  if (auto pinned = pager->pin(); !pinned) return tl::make_unexpected(std::move(pinned.error()));
+  return pager;
+}
+
+Pager::Pager(std::vector<PagedLevel> levels, const PagerOptions& options, const Clock& clock)
+    : options_(options),
+      clock_(clock),
+      blocked_(options.blocked.begin(), options.blocked.end()),
+      removed_(options.removed.begin(), options.removed.end()),
+      policy_(options.eviction()) {
+  const BankLevelSpec& spec = levels.front().front().bank.spec();
+  layers_ = spec.layers();
+  d_model_ = spec.d_model;
+  std::vector<Storage*> storages;
+  for (PagedLevel& level : levels) {
+    for (const LevelFile& file : level) storages.push_back(file.storage.get());
+    const std::uint32_t number = level.front().bank.spec().level;
+    levels_.emplace(number, Level{std::move(level), LevelStats{.level = number}});
+  }
+  loader_ = std::make_unique<BlockLoader>(std::move(storages), options.verify, options.chunk_bytes);
+}
+
+Pager::~Pager() { loader_->drain(); }
+
+// Chooses the pinned nodes, before anything is read.
+Status Pager::pin() {
+  const auto keep = [this](Node node) {
+    std::uint64_t row = 0;
+    const LevelFile* const file = locate(node, row);
+    if (file != nullptr && pinned_.insert(node).second) pinned_bytes_ += file->bank.spec().stride();
+  };
+  for (const Node node : options_.pinned) {
+    if (auto allowed = check(node); !allowed) return fail(allowed.error().code, "pinned " + allowed.error().message);
+    keep(node);
+  }
+  for (const std::uint32_t number : options_.pinned_levels) {
+    const auto level = levels_.find(number);
+    if (level == levels_.end()) {
+      return fail(ErrorCode::kNotFound, "pinned level " + std::to_string(number) + ": the bank has no such level");
+    }
+    for (Node node{number, 0}; node.index < level->second.files.front().bank.spec().nodes; ++node.index) {
+      if (check(node)) keep(node);
+    }
+  }
+  if (pinned_bytes_ == 0) return {};
+  reserved_bytes_ = held_bytes_ = pinned_bytes_;
+  const std::uint64_t required = pinned_bytes_ + largest_path_bytes();
+  if (required <= options_.budget) return {};
+  return fail(ErrorCode::kNeverFits,
+              "the pinned blocks take " + std::to_string(pinned_bytes_) + " bytes and one path beside them " +
+                  std::to_string(required - pinned_bytes_) + ", more than the budget of " +
+                  std::to_string(options_.budget) + ": the smallest budget that works is " + std::to_string(required),
+              required);
+}
+
+// What a lease may need beside the pins: a block of each level, or the generic memory where that is larger.
+std::uint64_t Pager::largest_path_bytes() const {
+  std::uint64_t path = 0;
+  std::uint64_t generic = 0;
+  for (const auto& [number, level] : levels_) {
+    const BankLevelSpec& spec = level.files.front().bank.spec();
+    std::uint64_t row = 0;
+    Node node{number, 0};
+    while (node.index < spec.nodes && (pinned_.contains(node) || locate(node, row) == nullptr)) ++node.index;
+    if (node.index < spec.nodes) (number == 0 ? generic : path) += spec.stride();
+  }
+  return std::max(path, generic);
+}
+
+void Pager::load_pinned() {
+  pins_loaded_ = true;
+  std::vector<Node> nodes(pinned_.begin(), pinned_.end());
+  std::sort(nodes.begin(), nodes.end());
+  // Where there is no memory for one now, the fetch of it says so.
+  for (const Wanted& want : plan(nodes)) start_hint(want);
+  loader_->submit();
 }
 
 PagerStats Pager::stats() const {
   PagerStats stats = counters_;
-  for (const auto& [node, block] : live_) {
-    if (block->complete()) stats.resident_bytes += block->bytes;
-    if (block->leases > 0) stats.leased_bytes += block->bytes;
-  }
-  for (const auto& block : detached_) {
-    if (block->leases > 0) stats.leased_bytes += block->bytes;
+  stats.budget_bytes = options_.budget;
+  for (const auto& [number, level] : levels_) {
+    stats.levels.push_back(level.stats);
+    stats.resident_bytes += level.stats.resident_bytes;
+    stats.hits += level.stats.hits;
+    stats.misses += level.stats.misses;
+    stats.bytes_read += level.stats.bytes_read;
+    stats.evictions += level.stats.evictions;
   }
   stats.in_flight_bytes = allocated_bytes_ - stats.resident_bytes;
+  stats.leased_bytes = leased_bytes_;
+  stats.pinned_bytes = pinned_bytes_;
   stats.leases = leases_.size();
   stats.requests = loader_->requests();
-  stats.bytes_read = loader_->bytes_read();
   stats.rereads = loader_->rereads();
+  stats.fetch_latency_ns = fetch_latency_ns_.summary();
   return stats;
 }
 
 std::vector<StorageReport> Pager::storage_reports() const {
   std::vector<StorageReport> reports;
   for (const auto& [number, level] : levels_) {
-    for (const LevelFile& file : level) reports.push_back(file.storage->report());
+    for (const LevelFile& file : level.files) reports.push_back(file.storage->report());
   }
   return reports;
 }
 
 void Pager::set_waker(const std::function<void()>& waker) {
   for (const auto& [number, level] : levels_) {
-    for (const LevelFile& file : level) file.storage->set_waker(waker);
+    for (const LevelFile& file : level.files) file.storage->set_waker(waker);
   }
 }
 

@@ -12,42 +12,16 @@
 
 #include "bank_fixture.h"
 #include "edge_runtime/memory_ffn.h"
+#include "gated_storage.h"
 
 namespace edge {
 namespace {
 
+using testing::GatedStorage;
 using testing::kLayers;
 using testing::kWidth;
 using testing::TempDir;
 using testing::write_level;
-
-// Hides completions until it is opened: a device that takes its time.
-class GatedStorage final : public Storage {
- public:
-  GatedStorage(std::unique_ptr<Storage> inner, std::shared_ptr<std::atomic<bool>> open)
-      : inner_(std::move(inner)), open_(std::move(open)) {}
-  const StorageReport& report() const override { return inner_->report(); }
-  std::uint64_t file_bytes() const override { return inner_->file_bytes(); }
-  Result<Buffer> acquire(std::uint64_t offset, std::uint64_t length) override {
-    return inner_->acquire(offset, length);
-  }
-  void submit(const ReadRequest& request) override { inner_->submit(request); }
-  void poll(std::vector<Completion>& completions) override {
-    if (*open_) inner_->poll(completions);
-  }
-  void drain() override { inner_->drain(); }
-  std::size_t depth() const override { return inner_->depth(); }
-  void set_waker(std::function<void()> waker) override {
-    waker_ = waker;
-    inner_->set_waker(std::move(waker));
-  }
-  void wake() const { waker_(); }
-
- private:
-  std::unique_ptr<Storage> inner_;
-  std::shared_ptr<std::atomic<bool>> open_;
-  std::function<void()> waker_;
-};
 
 class BlockingPagerTest : public ::testing::Test {
  protected:
@@ -161,7 +135,11 @@ TEST_F(BlockingPagerTest, WaitBlocksUntilTheBytesAreThere) {
   ASSERT_TRUE(lease->wait());
   expect_contents(*lease);
   EXPECT_GT(*lease->fetch_ns(), 20'000'000);
-  EXPECT_GT(pager->stats().stall_ns, 0);
+  const BlockingPagerStats stats = pager->stats();
+  EXPECT_GE(stats.stall_latency_ns.count, 1U);
+  EXPECT_GT(stats.stall_latency_ns.max, 20'000'000);
+  EXPECT_GE(stats.stall_ns, stats.stall_latency_ns.max);
+  EXPECT_EQ(stats.pager.fetch_latency_ns.count, 1U);
   EXPECT_EQ(lease->wait(kLayers).error().code, ErrorCode::kInvalidArgument);
 }
 
@@ -177,6 +155,45 @@ TEST_F(BlockingPagerTest, CancelEndsTheWaitsOfOtherThreads) {
   EXPECT_EQ(status.error().code, ErrorCode::kCancelled);
   EXPECT_EQ(lease->blocks().error().code, ErrorCode::kCancelled);
   EXPECT_EQ(find_source(lease->handle()).error().code, ErrorCode::kStaleHandle);
+}
+
+TEST_F(BlockingPagerTest, CancelAtAnyMomentOfAFetch) {
+  const auto pager = open(kPlenty);
+  for (int round = 0; round < 200; ++round) {
+    pager->shrink(kPlenty);
+    const auto lease = fetch(*pager, {{0, 0}, {1, 2}, {2, 9}});
+    std::thread other([&, round] {
+      std::this_thread::sleep_for(std::chrono::microseconds(5 * round));
+      lease->cancel();
+    });
+    const Status status = lease->wait();
+    if (!status) {
+      EXPECT_EQ(status.error().code, ErrorCode::kCancelled);
+    }
+    other.join();
+    EXPECT_EQ(lease->wait().error().code, ErrorCode::kCancelled);
+  }
+  expect_contents(*fetch(*pager, {{0, 0}, {1, 2}, {2, 9}}));
+  EXPECT_EQ(pager->stats().pager.leases, 0U);
+}
+
+TEST_F(BlockingPagerTest, AHintIsReadWithoutALease) {
+  const auto pager = open(kPlenty);
+  EXPECT_EQ(*pager->prefetch(std::vector<Node>{{1, 2}, {2, 9}}), stride(1) + stride(2));
+  while (pager->stats().pager.resident_bytes < stride(1) + stride(2)) std::this_thread::yield();
+  const auto lease = fetch(*pager, {{1, 2}, {2, 9}});
+  EXPECT_EQ(lease->bytes_read(), 0U);
+  expect_contents(*lease);
+  EXPECT_EQ(pager->stats().pager.prefetch_hits, 2U);
+}
+
+TEST_F(BlockingPagerTest, PinsAreLoadedWithoutAFetch) {
+  const auto pager =
+      *BlockingPager::open(paths_, StorageKind::kDirect, PagerOptions{.budget = kPlenty, .pinned_levels = {1}});
+  while (pager->stats().pager.resident_bytes < 4 * stride(1)) std::this_thread::yield();
+  EXPECT_EQ(pager->shrink(kPlenty), 0U);
+  expect_contents(*fetch(*pager, {{1, 3}}));
+  EXPECT_EQ(pager->stats().pager.levels[1].misses, 0U);
 }
 
 TEST_F(BlockingPagerTest, ALeaseKeepsItsPagerAndEndsInFlight) {

@@ -107,6 +107,20 @@ TEST_P(PagerFaults, LayersBeforeTheDamageStayAsTheyWereServed) {
   EXPECT_EQ(bank.pager().stats().failures, 1U);
 }
 
+// A block's last bytes belong to no layer: damage there is nobody's error.
+TEST(Pager, DamageInThePaddingIsNotServed) {
+  SimulatedBank bank(DType::kI8);
+  bank.open(kPlenty);
+  const auto file = *BankLevel::open(bank.path(kFile));
+  const BankLevelSpec& spec = file.spec();
+  ASSERT_LT(spec.layer_offset(kLayers), spec.stride());
+  bank.storage(kFile).add({file.block_offset(2) + spec.layer_offset(kLayers), FaultKind::kBitFlip, 1});
+  const LeaseId lease = bank.fetched({kNode});
+  EXPECT_EQ(bank.pager().stats().rereads, 0U);
+  EXPECT_EQ(
+      std::memcmp(bank.pager().blocks(lease)->at(0).data, bank.expected(kNode).data(), spec.layer_offset(kLayers)), 0);
+}
+
 TEST_P(PagerFaults, FailingReadsAreErrorsAndDoNotLeakBudget) {
   for (const auto& [kind, code] :
        {std::pair(FaultKind::kIoError, ErrorCode::kIo), std::pair(FaultKind::kShortRead, ErrorCode::kTruncated)}) {

@@ -17,17 +17,24 @@ namespace {
 using testing::kLayers;
 using testing::SimulatedBank;
 
+struct Run {
+  std::uint64_t budget_pages;
+  bool faults;
+  std::set<Node> pinned = {};
+};
+
 class Model {
  public:
-  Model(std::uint32_t seed, std::uint64_t budget_pages, bool faults)
-      : random_(seed), budget_(budget_pages * kPage), faults_(faults) {
+  Model(std::uint32_t seed, const Run& run)
+      : random_(seed), budget_(run.budget_pages * kPage), faults_(run.faults), pinned_(run.pinned) {
     bank_.add({.level = 2, .rows_per_block = 8, .nodes = {3, 7, 11}, .seed = 50});  // an overlay
-    bank_.open(PagerOptions{.budget = budget_, .blocked = {{1, 3}}});
     for (std::uint32_t level = 0; level < 3; ++level) stride_.push_back(bank_.stride(level));
+    for (const Node node : pinned_) pinned_bytes_ += stride_[node.level];
+    bank_.open(PagerOptions{.budget = budget_, .blocked = {{1, 3}}, .pinned = {pinned_.begin(), pinned_.end()}});
   }
 
   void step() {
-    switch (pick(10)) {
+    switch (pick(11)) {
       case 0:
       case 1:
         return fetch(std::nullopt);
@@ -42,6 +49,8 @@ class Model {
       case 6:
         if (faults_) add_fault();
         return;
+      case 7:
+        return prefetch();
       default:
         bank_.step();
     }
@@ -85,13 +94,18 @@ class Model {
     ASSERT_EQ(bank_.pager().stats().in_flight_bytes, 0U);
     ASSERT_EQ(bank_.pager().stats().leased_bytes, 0U);
     bank_.pager().shrink(budget_);
-    ASSERT_EQ(bank_.pager().stats().resident_bytes, 0U);
+    const std::uint64_t resident = bank_.pager().stats().resident_bytes;
+    ASSERT_LE(resident, pinned_bytes_);
+    if (!faults_) {
+      ASSERT_EQ(resident, pinned_bytes_);
+    }
   }
 
   std::uint64_t granted() { return bank_.pager().stats().fetches; }
   std::uint64_t busy() const { return busy_; }
   std::uint64_t evictions() { return bank_.pager().stats().evictions; }
   std::uint64_t failures() { return bank_.pager().stats().failures; }
+  std::uint64_t prefetch_hits() { return bank_.pager().stats().prefetch_hits; }
 
  private:
   struct Lease {
@@ -107,20 +121,23 @@ class Model {
 
   LeaseId some_lease() { return std::next(leases_.begin(), static_cast<std::ptrdiff_t>(pick(leases_.size())))->first; }
 
-  // Bytes that other leases than `replacing` hold, without those that `nodes` share.
+  // What a block takes from what pins leave of the budget.
+  std::uint64_t bytes_of(Node node) const { return pinned_.contains(node) ? 0 : stride_[node.level]; }
+
+  // Bytes that pins and other leases than `replacing` hold, without those that `nodes` share.
   std::uint64_t held_by_others(std::optional<LeaseId> replacing, const std::vector<Node>& nodes) const {
     std::set<Node> held;
     for (const auto& [id, lease] : leases_) {
       if (id != replacing) held.insert(lease.nodes.begin(), lease.nodes.end());
     }
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = pinned_bytes_;
     for (const Node node : held) {
-      if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) bytes += stride_[node.level];
+      if (std::find(nodes.begin(), nodes.end(), node) == nodes.end()) bytes += bytes_of(node);
     }
     return bytes;
   }
 
-  void fetch(std::optional<LeaseId> replacing) {
+  std::vector<Node> some_nodes() {
     std::set<Node> chosen;
     for (std::uint64_t count = pick(4); count > 0; --count) {
       const auto level = static_cast<std::uint32_t>(pick(3));
@@ -129,18 +146,32 @@ class Model {
     }
     std::vector<Node> nodes(chosen.begin(), chosen.end());
     std::shuffle(nodes.begin(), nodes.end(), random_);
+    return nodes;
+  }
+
+  static bool is_blocked(const std::vector<Node>& nodes) {
+    return std::any_of(nodes.begin(), nodes.end(), [](Node node) {
+      return (node.level == 1 && node.index == 3) || (node.level == 2 && node.index / 4 == 3);
+    });
+  }
+
+  void prefetch() {
+    const std::vector<Node> nodes = some_nodes();
+    const auto bytes = bank_.pager().prefetch(nodes);
+    ASSERT_EQ(bytes.has_value(), !is_blocked(nodes));
+  }
+
+  void fetch(std::optional<LeaseId> replacing) {
+    const std::vector<Node> nodes = some_nodes();
+    const bool blocked = is_blocked(nodes);
     std::uint64_t total = 0;
-    bool blocked = false;
-    for (const Node node : nodes) {
-      total += stride_[node.level];
-      blocked = blocked || (node.level == 1 && node.index == 3) || (node.level == 2 && node.index / 4 == 3);
-    }
+    for (const Node node : nodes) total += bytes_of(node);
     const auto lease = bank_.pager().fetch(nodes, replacing);
     if (blocked) {
       ASSERT_EQ(lease.error().code, ErrorCode::kBlocked);
-    } else if (total > budget_) {
+    } else if (pinned_bytes_ + total > budget_) {
       ASSERT_EQ(lease.error().code, ErrorCode::kNeverFits);
-      ASSERT_EQ(lease.error().required_bytes, total);
+      ASSERT_EQ(lease.error().required_bytes, pinned_bytes_ + total);
     } else if (!lease) {
       // Busy exactly where the other leases' blocks and ours exceed the budget. (A failed block that is fetched anew
       // while an old lease holds it counts twice.)
@@ -188,6 +219,8 @@ class Model {
   std::mt19937 random_;
   std::uint64_t budget_;
   bool faults_;
+  std::set<Node> pinned_;
+  std::uint64_t pinned_bytes_ = 0;
   SimulatedBank bank_;
   std::vector<std::uint64_t> stride_;
   std::map<LeaseId, Lease> leases_;
@@ -195,26 +228,24 @@ class Model {
   std::uint64_t busy_ = 0;
 };
 
-struct Run {
-  std::uint64_t budget_pages;
-  bool faults;
-};
-
 class PagerModel : public ::testing::TestWithParam<Run> {};
 INSTANTIATE_TEST_SUITE_P(Budgets, PagerModel,
                          ::testing::Values(Run{4, false}, Run{9, false}, Run{16, false}, Run{64, false}, Run{9, true},
-                                           Run{16, true}),
+                                           Run{16, true}, Run{12, false, {{1, 0}, {2, 2}}},
+                                           Run{14, true, {{0, 0}, {2, 7}}}),
                          [](const auto& instance) {
                            return std::to_string(instance.param.budget_pages) + "pages" +
-                                  (instance.param.faults ? "Faulty" : "");
+                                  (instance.param.faults ? "Faulty" : "") +
+                                  (instance.param.pinned.empty() ? "" : "Pinned");
                          });
 
 TEST_P(PagerModel, KeepsItsInvariants) {
   std::uint64_t granted = 0;
   std::uint64_t pressed = 0;
   std::uint64_t failures = 0;
+  std::uint64_t prefetch_hits = 0;
   for (std::uint32_t seed = 0; seed < 5; ++seed) {
-    Model model(seed, GetParam().budget_pages, GetParam().faults);
+    Model model(seed, GetParam());
     for (int operation = 0; operation < 2000; ++operation) {
       ASSERT_NO_FATAL_FAILURE(model.step()) << "seed " << seed << " operation " << operation;
       ASSERT_NO_FATAL_FAILURE(model.check()) << "seed " << seed << " operation " << operation;
@@ -222,12 +253,14 @@ TEST_P(PagerModel, KeepsItsInvariants) {
     granted += model.granted();
     pressed += model.busy() + model.evictions();
     failures += model.failures();
+    prefetch_hits += model.prefetch_hits();
     ASSERT_NO_FATAL_FAILURE(model.finish());
   }
   // The run means something: leases were granted, and the budget was felt.
   EXPECT_GT(granted, 200U);
   EXPECT_GT(pressed, 20U);
   EXPECT_EQ(failures > 0, GetParam().faults);
+  EXPECT_GT(prefetch_hits, 0U);
 }
 
 }  // namespace

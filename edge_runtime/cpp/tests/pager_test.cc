@@ -16,17 +16,6 @@ using testing::SimulatedBank;
 
 constexpr std::uint64_t kPlenty = 1U << 22U;
 
-void expect_contents(SimulatedBank& bank, LeaseId lease, const std::vector<Node>& nodes) {
-  const auto blocks = bank.pager().blocks(lease);
-  ASSERT_TRUE(blocks);
-  ASSERT_EQ(blocks->size(), nodes.size());
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    const auto expected = bank.expected(nodes[i]);
-    EXPECT_EQ((*blocks)[i].node, nodes[i]);
-    EXPECT_EQ(std::memcmp((*blocks)[i].data, expected.data(), expected.size()), 0);
-  }
-}
-
 class PagerOfDType : public ::testing::TestWithParam<DType> {};
 INSTANTIATE_TEST_SUITE_P(All, PagerOfDType,
                          ::testing::Values(DType::kF32, DType::kF16, DType::kBF16, DType::kI8, DType::kI4),
@@ -36,7 +25,7 @@ TEST_P(PagerOfDType, BringsTheBytesOfTheFile) {
   SimulatedBank bank(GetParam());
   bank.open(kPlenty);
   const std::vector<Node> path = {{0, 0}, {1, 2}, {2, 9}};
-  expect_contents(bank, bank.fetched(path), path);
+  bank.expect_contents(bank.fetched(path), path);
 }
 
 TEST(Pager, SharesResidentBlocksAtNoCost) {
@@ -70,7 +59,7 @@ TEST(Pager, SharesBlocksInFlight) {
   bank.run();
   EXPECT_TRUE(*bank.pager().ready(second));
   EXPECT_EQ(bank.pager().stats().bytes_read, bank.stride(1));
-  expect_contents(bank, second, {{1, 2}});
+  bank.expect_contents(second, {{1, 2}});
 }
 
 TEST(Pager, ShowsLayersAsTheyArriveTheFirstOnesFirst) {
@@ -97,14 +86,14 @@ TEST(Pager, TheLastFileThatHasANodeWins) {
   bank.open(kPlenty);
   const std::vector<Node> nodes = {{1, 3}, {1, 0}, {1, 1}};
   const LeaseId lease = bank.fetched(nodes);
-  expect_contents(bank, lease, nodes);
+  bank.expect_contents(lease, nodes);
   EXPECT_NE(std::memcmp(bank.pager().blocks(lease)->at(0).data, base.data(), base.size()), 0);
 }
 
 TEST(Pager, SkipsNodesWithoutABlock) {
   SimulatedBank bank(DType::kF32, {5, 9});
   bank.open(kPlenty);
-  expect_contents(bank, bank.fetched({{1, 2}, {2, 8}}), {{1, 2}});
+  bank.expect_contents(bank.fetched({{1, 2}, {2, 8}}), {{1, 2}});
   const LeaseId empty = *bank.pager().fetch(std::vector<Node>{{2, 8}});
   EXPECT_TRUE(*bank.pager().ready(empty));
   EXPECT_TRUE(bank.pager().blocks(empty)->empty());
@@ -151,7 +140,7 @@ TEST(Pager, NamesTheSmallestBudgetThatWouldDo) {
 
   SimulatedBank enough;
   enough.open(needed);
-  expect_contents(enough, enough.fetched(path), path);
+  enough.expect_contents(enough.fetched(path), path);
 }
 
 TEST(Pager, IsBusyWhileLeasesHoldTheBudgetAndChangesNothing) {
@@ -164,7 +153,7 @@ TEST(Pager, IsBusyWhileLeasesHoldTheBudgetAndChangesNothing) {
   EXPECT_EQ(refused.error().code, ErrorCode::kBusy);
   EXPECT_EQ(bank.pager().stats().evictions, 0U);
   bank.pager().release(first);
-  expect_contents(bank, bank.fetched({{1, 2}}), {{1, 2}});
+  bank.expect_contents(bank.fetched({{1, 2}}), {{1, 2}});
   EXPECT_EQ(bank.pager().stats().evictions, 1U);
 }
 
@@ -175,7 +164,7 @@ TEST(Pager, ReplacingNeedsNoDoubleBudget) {
   lease = bank.fetched({{1, 0}, {2, 1}}, lease);  // a sibling: reads level 2 alone
   EXPECT_EQ(bank.pager().lease_bytes_read(lease), bank.stride(2));
   const LeaseId other = bank.fetched({{1, 3}, {2, 15}}, lease);
-  expect_contents(bank, other, {{1, 3}, {2, 15}});
+  bank.expect_contents(other, {{1, 3}, {2, 15}});
   EXPECT_EQ(bank.pager().ready(lease).error().code, ErrorCode::kCancelled);
   EXPECT_EQ(bank.pager().stats().leases, 1U);
   EXPECT_EQ(bank.pager().stats().peak_bytes, bank.stride(1) + bank.stride(2));
@@ -190,7 +179,7 @@ TEST(Pager, AFailedReplacementLeavesTheOldLease) {
   const auto refused = bank.pager().fetch(std::vector<Node>{{1, 2}, {1, 3}}, mine);
   EXPECT_EQ(refused.error().code, ErrorCode::kBusy);
   EXPECT_TRUE(*bank.pager().ready(mine));
-  expect_contents(bank, mine, {{1, 0}});
+  bank.expect_contents(mine, {{1, 0}});
 }
 
 TEST(Pager, ReplacingALeaseInFlightWaitsForItsReadsNotForTheCaller) {
@@ -206,7 +195,7 @@ TEST(Pager, ReplacingALeaseInFlightWaitsForItsReadsNotForTheCaller) {
     EXPECT_LE(stats.resident_bytes + stats.in_flight_bytes, budget);
   }
   bank.run();
-  expect_contents(bank, lease, {{1, 3}, {2, 12}});
+  bank.expect_contents(lease, {{1, 3}, {2, 12}});
   EXPECT_EQ(bank.pager().stats().peak_bytes, budget);
 }
 
@@ -219,7 +208,7 @@ TEST(Pager, ReleaseDuringFlightAbandonsTheReads) {
   bank.run();
   EXPECT_EQ(bank.pager().stats().resident_bytes, 0U);
   EXPECT_EQ(bank.pager().stats().in_flight_bytes, 0U);
-  expect_contents(bank, bank.fetched({{1, 0}}), {{1, 0}});
+  bank.expect_contents(bank.fetched({{1, 0}}), {{1, 0}});
 }
 
 TEST(Pager, EvictsTheLeastRecentBlockOfTheDeepestLevelFirst) {
@@ -244,15 +233,6 @@ TEST(Pager, EvictsTheLeastRecentBlockOfTheDeepestLevelFirst) {
   EXPECT_FALSE(hits({2, 1}));
 }
 
-TEST(Pager, AShallowBlockLeavesOnceItIsFarLongerIdle) {
-  const auto score = [](std::uint32_t level, std::uint64_t idle) {
-    return level_weighted_recency({.level = level, .bytes = 1, .uses = 1, .idle = idle});
-  };
-  EXPECT_GT(score(2, 1), score(1, 3));
-  EXPECT_LT(score(2, 1), score(1, 5));
-  EXPECT_GT(score(2, 2), score(2, 1));
-}
-
 TEST(Pager, ShrinkEvictsUnusedBlocksOnly) {
   SimulatedBank bank;
   bank.open(kPlenty);
@@ -262,7 +242,7 @@ TEST(Pager, ShrinkEvictsUnusedBlocksOnly) {
   EXPECT_EQ(bank.pager().shrink(kPlenty), bank.stride(1) + bank.stride(2));
   EXPECT_EQ(bank.pager().shrink(kPlenty), 0U);
   EXPECT_EQ(bank.pager().stats().resident_bytes, bank.stride(1));
-  expect_contents(bank, kept, {{1, 0}});
+  bank.expect_contents(kept, {{1, 0}});
 }
 
 TEST(Pager, OpenRefusesLevelsThatDoNotBelongTogether) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string>
@@ -35,12 +36,13 @@ class SimulatedBank {
   }
 
   // Opens the pager. Budget in bytes.
-  void open(PagerOptions options) {
+  Status try_open(PagerOptions options) {
     options.chunk_bytes = kPage;
-    std::vector<PagedLevel> levels(3);
+    std::vector<PagedLevel> levels;
     for (const File& file : files_) {
       auto bank = BankLevel::open(file.path);
-      ASSERT_TRUE(bank) << bank.error().message;
+      if (!bank) return tl::make_unexpected(bank.error());
+      levels.resize(std::max<std::size_t>(levels.size(), file.level + 1));
       auto simulated = std::make_unique<SimulatedStorage>(file.path, file.bytes, device_);
       simulated_.push_back(simulated.get());
       auto faulty = std::make_unique<FaultyStorage>(std::move(simulated), std::vector<Fault>{});
@@ -48,8 +50,13 @@ class SimulatedBank {
       levels[file.level].push_back({std::move(*bank), std::move(faulty)});
     }
     auto opened = Pager::open(std::move(levels), options, clock_);
-    ASSERT_TRUE(opened) << opened.error().message;
+    if (!opened) return tl::make_unexpected(opened.error());
     pager_ = std::move(*opened);
+    return {};
+  }
+  void open(const PagerOptions& options) {
+    const Status opened = try_open(options);
+    ASSERT_TRUE(opened) << opened.error().message;
   }
   void open(std::uint64_t budget) { open(PagerOptions{.budget = budget}); }
 
@@ -83,6 +90,18 @@ class SimulatedBank {
     const auto ready = pager_->ready(lease.value_or(0));
     EXPECT_TRUE(ready && *ready) << (ready ? "not ready" : ready.error().message);
     return lease.value_or(0);
+  }
+
+  // Whether the lease's blocks are those of `nodes`, byte for byte.
+  void expect_contents(LeaseId lease, const std::vector<Node>& nodes) const {
+    const auto blocks = pager_->blocks(lease);
+    ASSERT_TRUE(blocks);
+    ASSERT_EQ(blocks->size(), nodes.size());
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+      const auto want = expected(nodes[i]);
+      EXPECT_EQ((*blocks)[i].node, nodes[i]);
+      EXPECT_EQ(std::memcmp((*blocks)[i].data, want.data(), want.size()), 0);
+    }
   }
 
   // The bytes of a node's block as its file has them: of the last file of the level that has the node.

@@ -110,7 +110,8 @@ struct PyLease {
 
 std::shared_ptr<BlockingPager> open_pager(const std::vector<std::vector<std::string>>& levels, std::uint64_t budget,
                                           const std::string& storage, const NodeList& blocked, const NodeList& removed,
-                                          bool verify) {
+                                          bool verify, const NodeList& pinned,
+                                          const std::vector<std::uint32_t>& pinned_levels) {
   const auto kind = parse_storage_kind(storage);
   if (!kind) raise({ErrorCode::kInvalidArgument, "unknown storage '" + storage + "': use auto, direct or mapped"});
   PagerOptions options;
@@ -118,6 +119,8 @@ std::shared_ptr<BlockingPager> open_pager(const std::vector<std::vector<std::str
   options.verify = verify;
   options.blocked = nodes_of(blocked);
   options.removed = nodes_of(removed);
+  options.pinned = nodes_of(pinned);
+  options.pinned_levels = pinned_levels;
   return unwrap(blocking([&] { return BlockingPager::open(levels, *kind, options); }));
 }
 
@@ -130,25 +133,53 @@ PyLease fetch(BlockingPager& pager, const NodeList& nodes, PyLease* replacing) {
   return PyLease(std::move(lease));
 }
 
+nb::dict percentiles(const LatencySummary& summary) {
+  nb::dict dict;
+  dict["count"] = summary.count;
+  dict["p50"] = summary.p50;
+  dict["p90"] = summary.p90;
+  dict["p99"] = summary.p99;
+  dict["p999"] = summary.p999;
+  dict["max"] = summary.max;
+  return dict;
+}
+
 nb::dict stats(const BlockingPager& pager) {
-  const BlockingPagerStats all = pager.stats();
+  const BlockingPagerStats all = blocking([&] { return pager.stats(); });
   const PagerStats& figures = all.pager;
+  nb::list levels;
+  for (const LevelStats& level : figures.levels) {
+    nb::dict dict;
+    dict["level"] = level.level;
+    dict["resident_bytes"] = level.resident_bytes;
+    dict["hits"] = level.hits;
+    dict["misses"] = level.misses;
+    dict["bytes_read"] = level.bytes_read;
+    dict["evictions"] = level.evictions;
+    levels.append(dict);
+  }
   nb::dict dict;
   dict["budget_bytes"] = figures.budget_bytes;
   dict["resident_bytes"] = figures.resident_bytes;
   dict["in_flight_bytes"] = figures.in_flight_bytes;
   dict["peak_bytes"] = figures.peak_bytes;
   dict["leased_bytes"] = figures.leased_bytes;
+  dict["pinned_bytes"] = figures.pinned_bytes;
   dict["leases"] = figures.leases;
   dict["fetches"] = figures.fetches;
   dict["hits"] = figures.hits;
   dict["misses"] = figures.misses;
-  dict["requests"] = figures.requests;
   dict["bytes_read"] = figures.bytes_read;
   dict["evictions"] = figures.evictions;
+  dict["requests"] = figures.requests;
   dict["rereads"] = figures.rereads;
   dict["failures"] = figures.failures;
+  dict["prefetches"] = figures.prefetches;
+  dict["prefetch_hits"] = figures.prefetch_hits;
   dict["stall_ns"] = all.stall_ns;
+  dict["fetch_latency_ns"] = percentiles(figures.fetch_latency_ns);
+  dict["stall_latency_ns"] = percentiles(all.stall_latency_ns);
+  dict["levels"] = levels;
   return dict;
 }
 
@@ -211,10 +242,20 @@ void bind_pager(nb::module_& module) {
 
   nb::class_<BlockingPager>(module, "Pager", "Brings blocks of a bank into memory under a hard budget. Thread-safe.")
       .def(nb::new_(&open_pager), "levels"_a, "budget"_a, "storage"_a = "auto", "blocked"_a = NodeList(),
-           "removed"_a = NodeList(), "verify"_a = true)
+           "removed"_a = NodeList(), "verify"_a = true, "pinned"_a = NodeList(),
+           "pinned_levels"_a = std::vector<std::uint32_t>())
       .def("fetch", &fetch, "nodes"_a, "replacing"_a.none() = nb::none(),
            "A lease on the blocks of (level, node) pairs; reads begin, the lease waits.")
-      .def("shrink", &BlockingPager::shrink, "bytes"_a, "Evicts unleased blocks; returns the bytes freed.")
+      .def(
+          "prefetch",
+          [](BlockingPager& self, const NodeList& nodes) {
+            return unwrap(blocking([&] { return self.prefetch(nodes_of(nodes)); }));
+          },
+          "nodes"_a, "Hints that the nodes may be fetched soon; returns the bytes that will be read.")
+      .def(
+          "shrink",
+          [](BlockingPager& self, std::uint64_t bytes) { return blocking([&] { return self.shrink(bytes); }); },
+          "bytes"_a, "Evicts unleased blocks; returns the bytes freed.")
       .def("stats", &stats)
       .def("storage_report", &storage_report)
       .def_prop_ro("layers", &BlockingPager::layers)

@@ -1,5 +1,5 @@
-// The thread-safe shell around a Pager: one thread of its own takes completions and verifies layers, while callers
-// wait.
+// The thread-safe shell around a Pager: one thread of its own takes completions and verifies layers, and callers that
+// wait help to verify.
 #pragma once
 
 #include <condition_variable>
@@ -63,7 +63,8 @@ class Lease final : public MemorySource {
 
 struct BlockingPagerStats {
   PagerStats pager;
-  std::int64_t stall_ns = 0;  // that threads have spent waiting for layers, added up
+  std::int64_t stall_ns = 0;        // that threads have spent waiting for layers, added up
+  LatencySummary stall_latency_ns;  // of the waits that were not over at once
 };
 
 // Thread-safe.
@@ -82,7 +83,8 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
   // As Pager::fetch: returns at once, the lease waits. On success `replacing` is cancelled. kBusy also where somebody
   // but the caller holds `replacing`: its bytes may be in use.
   Result<std::shared_ptr<Lease>> fetch(std::span<const Node> nodes, const std::shared_ptr<Lease>& replacing = nullptr);
-  std::uint64_t shrink(std::uint64_t bytes);
+  Result<std::uint64_t> prefetch(std::span<const Node> nodes);  // as Pager::prefetch
+  std::uint64_t shrink(std::uint64_t bytes);                    // as Pager::shrink
   BlockingPagerStats stats() const;
   std::vector<StorageReport> storage_reports() const;
   std::uint64_t layers() const { return pager_->layers(); }
@@ -96,11 +98,15 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
   void wake();
   // Waits until the layer, or with nullopt every layer, is ready. REQUIRES the lock on mutex_.
   Status wait(std::unique_lock<std::mutex>& lock, const Lease& lease, std::optional<std::uint64_t> layer);
+  // Verifies one layer without the lock, on the thread that calls; false where none has arrived. REQUIRES the lock on
+  // mutex_.
+  bool verify_one(std::unique_lock<std::mutex>& lock);
   void cancel(Lease& lease);  // REQUIRES the lock on mutex_
 
   mutable std::mutex mutex_;
   std::condition_variable progress_;  // something has arrived, failed or been cancelled
   std::int64_t stall_ns_ = 0;
+  Histogram stall_latency_ns_;
 
   std::mutex wake_mutex_;
   std::condition_variable wake_;
