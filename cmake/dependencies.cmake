@@ -38,3 +38,15 @@ if(EDGE_BUILD_TESTS)
     FetchContent_MakeAvailable(googletest)
   endif()
 endif()
+
+# io_uring. Optional: without it reads run on threads. The archive where there is one, so that a wheel needs no liburing
+# on its user's machine. No download: it has no CMake build, and its absence costs speed only.
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  find_path(LIBURING_INCLUDE_DIR liburing.h)
+  find_library(LIBURING_LIBRARY NAMES liburing.a uring)
+  if(LIBURING_INCLUDE_DIR AND LIBURING_LIBRARY)
+    set(EDGE_HAS_LIBURING ON)
+  else()
+    message(STATUS "liburing not found: direct reads run on threads (Debian: liburing-dev)")
+  endif()
+endif()

@@ -1,6 +1,6 @@
 """Types of the C++ core's Python module: adapters/python/bind_*.cc."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -78,17 +78,26 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None: ...
 
+class ThrottledDevice:
+    """A device that levels are slowed down to, for measurements; levels that lie on it share it.
+
+    Requests wait out the latency, `lanes` at once, and their transfers share the bandwidth.
+    """
+
+    def __init__(self, bytes_per_second: float, latency_us: float = 0.0, lanes: int = 4) -> None: ...
+
 class Pager:
     def __init__(
         self,
         levels: Sequence[Sequence[str]],
         budget: int,
-        storage: str = "auto",
-        blocked: Sequence[_Node] = ...,
-        removed: Sequence[_Node] = ...,
-        verify: bool = True,
-        pinned: Sequence[_Node] = ...,
-        pinned_levels: Sequence[int] = ...,
+        storage: tuple[str, ThrottledDevice | None],
+        tiers: Mapping[int, tuple[str, ThrottledDevice | None]],
+        blocked: Sequence[_Node],
+        removed: Sequence[_Node],
+        verify: bool,
+        pinned: Sequence[_Node],
+        pinned_levels: Sequence[int],
     ) -> None: ...
     def fetch(self, nodes: Sequence[_Node], replacing: Lease | None = None) -> Lease: ...
     def prefetch(self, nodes: Sequence[_Node]) -> int: ...

@@ -10,12 +10,12 @@ The C++ core does the work (`cpp/include/edge_runtime/pager.h` states its contra
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Literal, TypedDict
 
 from edge_runtime import _core
-from edge_runtime._core import Lease
+from edge_runtime._core import Lease, ThrottledDevice
 from edge_runtime.errors import InvalidArgumentError
 
 __all__ = [
@@ -27,12 +27,18 @@ __all__ = [
     "Percentiles",
     "StorageKind",
     "StorageReport",
+    "ThrottledDevice",
+    "Tier",
     "parse_budget",
 ]
 
 Node = tuple[int, int]
 """(level, index in the level)."""
-StorageKind = Literal["auto", "direct", "mapped"]
+StorageKind = Literal["auto", "direct", "mapped", "uring", "pool"]
+"""How a file is read: "direct" is past the page cache, by io_uring ("uring") where that works, else by a pool of
+threads ("pool"); "mapped" is in place. "auto" picks direct or mapped by a short probe."""
+Tier = StorageKind | tuple[StorageKind, ThrottledDevice]
+"""A kind, or with it a device that reads are slowed down to."""
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -58,6 +64,10 @@ def parse_budget(budget: int | str) -> int:
     if size <= 0:
         raise InvalidArgumentError(f"a budget of {budget!r}: it must be positive")
     return size
+
+
+def _tier(tier: Tier) -> tuple[StorageKind, ThrottledDevice | None]:
+    return (tier, None) if isinstance(tier, str) else tier
 
 
 class Percentiles(TypedDict):
@@ -112,7 +122,7 @@ class StorageReport(TypedDict):
     """Which backend reads a file, and why."""
 
     path: str
-    backend: str  # "direct", "buffered" or "mapped"
+    backend: str  # "direct/io_uring", "direct/pool", "buffered/pool" or "mapped"
     reason: str
 
 
@@ -124,7 +134,8 @@ class Pager:
     Args:
         levels: the files of each level, the base first and overlays after it, which win.
         budget: bytes, or text for `parse_budget`.
-        storage: how files are read; `storage_report` says what "auto" chose, and why.
+        storage: how files are read, or for each level by its number ("auto" where a level is not named);
+            `storage_report` says what was chosen, and why.
         blocked: (level, node) pairs that are refused, each with its subtree.
         removed: (level, node) pairs that are refused.
         verify: compare every layer with its checksum before it can be used.
@@ -133,7 +144,8 @@ class Pager:
 
     Raises:
         NotFoundError, TruncatedError, BadFormatError, UnsupportedError: a level file.
-        InvalidArgumentError: levels that do not belong together, or the budget.
+        InvalidArgumentError: levels that do not belong together, the budget, or storage for a level that is not there.
+        UnsupportedError: "uring" where it does not work.
         NeverFitsError: the pinned blocks do not fit beside one path; `required_bytes` would do.
         NotFoundError, InvalidArgumentError, BlockedError: a pinned node, as for `fetch`.
     """
@@ -142,7 +154,7 @@ class Pager:
         self,
         levels: Sequence[Sequence[str | PathLike[str]]],
         budget: int | str,
-        storage: StorageKind = "auto",
+        storage: Tier | Mapping[int, Tier] = "auto",
         blocked: Iterable[Node] = (),
         removed: Iterable[Node] = (),
         verify: bool = True,
@@ -150,10 +162,13 @@ class Pager:
     ) -> None:
         files = [[fspath(path) for path in paths] for paths in levels]
         pins = list(pinned)
+        tiers = storage if isinstance(storage, Mapping) else {}
+        others: Tier = "auto" if isinstance(storage, Mapping) else storage
         self._core = _core.Pager(
             files,
             parse_budget(budget),
-            storage,
+            _tier(others),
+            {level: _tier(tier) for level, tier in tiers.items()},
             list(blocked),
             list(removed),
             verify,

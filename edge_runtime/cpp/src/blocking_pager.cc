@@ -72,16 +72,12 @@ Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLeve
 }
 
 Result<std::shared_ptr<BlockingPager>> BlockingPager::open(const std::vector<std::vector<std::string>>& paths,
-                                                           StorageKind kind, const PagerOptions& options,
-                                                           unsigned lanes) {
-  const std::shared_ptr<ReadPool> pool = make_read_pool(lanes);
-  std::vector<PagedLevel> levels;
-  for (const std::vector<std::string>& files : paths) {
-    auto level = open_level(files, kind, pool);
-    if (!level) return tl::make_unexpected(std::move(level.error()));
-    levels.push_back(std::move(*level));
-  }
-  return open(std::move(levels), options);
+                                                           const Tiers& tiers, const PagerOptions& options,
+                                                           DeviceOptions device) {
+  if (device.memory == nullptr) device.memory = make_block_memory(options.budget);
+  auto levels = open_levels(paths, tiers, device);
+  if (!levels) return tl::make_unexpected(std::move(levels.error()));
+  return open(std::move(*levels), options);
 }
 
 BlockingPager::BlockingPager(std::unique_ptr<Pager> pager) : pager_(std::move(pager)) {

@@ -33,22 +33,6 @@ Status same_level(const LevelFile& base, const LevelFile& overlay) {
 
 }  // namespace
 
-Result<PagedLevel> open_level(const std::vector<std::string>& paths, StorageKind kind,
-                              const std::shared_ptr<ReadPool>& pool) {
-  PagedLevel level;
-  for (const std::string& path : paths) {
-    auto bank = BankLevel::open(path);
-    if (!bank) return tl::make_unexpected(std::move(bank.error()));
-    auto storage = open_storage(path, kind, pool);
-    if (!storage) return tl::make_unexpected(std::move(storage.error()));
-    if ((*storage)->file_bytes() != bank->file_bytes()) {
-      return fail(ErrorCode::kTruncated, path + ": changed its size while it was opened; open it again");
-    }
-    level.push_back({std::move(*bank), std::move(*storage)});
-  }
-  return level;
-}
-
 Result<std::unique_ptr<Pager>> Pager::open(std::vector<PagedLevel> levels, const PagerOptions& options,
                                            const Clock& clock) {
   const auto no_files = [](const PagedLevel& level) { return level.empty(); };

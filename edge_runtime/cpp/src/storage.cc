@@ -1,67 +1,32 @@
 #include "edge_runtime/storage.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <utility>
 
-#include "edge_runtime/dtype.h"
-#include "file_descriptor.h"
+#include "direct_probe.h"
 
 namespace edge {
 
 namespace {
 
-constexpr std::array<std::string_view, 3> kNames = {"auto", "direct", "mapped"};
+constexpr std::array<std::string_view, 5> kNames = {"auto", "direct", "mapped", "uring", "pool"};
 
-#ifdef __linux__
-constexpr std::uint64_t kSamples = 64;
-constexpr std::uint64_t kWarmPercent = 90;
-
-// The share of sampled pages that the page cache holds, in percent; nullopt where the system does not say.
-std::optional<std::uint64_t> cached_percent(const std::string& path) {
-  const FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat info{};
-  if (!fd.valid() || ::fstat(fd.get(), &info) != 0 || info.st_size == 0) return std::nullopt;
-  // To those who may not write the file, Linux calls every page resident.
-  if (::geteuid() != info.st_uid && ::access(path.c_str(), W_OK) != 0) return std::nullopt;
-  const auto bytes = static_cast<std::uint64_t>(info.st_size);
-  void* const base = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
-  if (base == MAP_FAILED) return std::nullopt;
-  const std::uint64_t pages = (bytes + kPage - 1) / kPage;
-  const std::uint64_t samples = std::min(pages, kSamples);
-  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  std::uint64_t resident = 0;
-  for (std::uint64_t i = 0; i < samples; ++i) {
-    unsigned char state = 0;
-    std::byte* const address = static_cast<std::byte*>(base) + pages * i / samples * kPage;
-    if (::mincore(address, page, &state) == 0 && (state & 1U) != 0) ++resident;
-  }
-  ::munmap(base, bytes);
-  return resident * 100 / samples;
-}
-#endif
-
-Result<std::unique_ptr<Storage>> open_auto(const std::string& path, std::shared_ptr<ReadPool> pool) {
+Result<std::unique_ptr<Storage>> open_auto(const std::string& path, std::shared_ptr<Device> device) {
 #ifdef __APPLE__
-  return open_mapped(path, std::move(pool), "auto: clean mapped pages are not charged to the process");
+  return open_mapped(path, std::move(device), "auto: clean mapped pages are not charged to the process");
 #else
-  std::string why = "auto: not in the page cache";
-#ifdef __linux__
+  constexpr std::uint64_t kWarmPercent = 90;
+  std::string why = "auto: not in the page cache, as far as the system says";
   if (const auto percent = cached_percent(path)) {
     const std::string cached = std::to_string(*percent) + "% of the file is in the page cache";
-    if (*percent >= kWarmPercent) return open_mapped(path, std::move(pool), "auto: " + cached);
+    if (*percent >= kWarmPercent) return open_mapped(path, std::move(device), "auto: " + cached);
     why = "auto: only " + cached;
   }
-#endif
-  auto direct = open_direct(path, pool, why);
-  if (!direct || (*direct)->report().backend == "direct") return direct;
+  auto direct = open_direct(path, device, why);
+  if (!direct || (*direct)->report().backend != "buffered/pool") return direct;
   // Buffered reads would fill the page cache first and copy from there: mapping spares the copy.
-  return open_mapped(path, std::move(pool), (*direct)->report().reason);
+  return open_mapped(path, std::move(device), (*direct)->report().reason);
 #endif
 }
 
@@ -76,14 +41,16 @@ std::optional<StorageKind> parse_storage_kind(std::string_view text) {
 }
 
 Result<std::unique_ptr<Storage>> open_storage(const std::string& path, StorageKind kind,
-                                              std::shared_ptr<ReadPool> pool) {
+                                              std::shared_ptr<Device> device) {
   switch (kind) {
-    case StorageKind::kDirect:
-      return open_direct(path, std::move(pool));
-    case StorageKind::kMapped:
-      return open_mapped(path, std::move(pool));
     case StorageKind::kAuto:
-      return open_auto(path, std::move(pool));
+      return open_auto(path, std::move(device));
+    case StorageKind::kMapped:
+      return open_mapped(path, std::move(device));
+    case StorageKind::kDirect:
+    case StorageKind::kUring:
+    case StorageKind::kPool:
+      return open_direct(path, std::move(device), "asked for", kind);
   }
   return fail(ErrorCode::kInvalidArgument, path + ": no such storage kind");
 }

@@ -1,15 +1,16 @@
-// Reads past the page cache into anonymous memory.
+// Reads past the page cache into memory of our own: whole pages through the ring where there is one, everything else on
+// the pool.
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
+#include "direct_probe.h"
 #include "edge_runtime/dtype.h"
 #include "file_descriptor.h"
-#include "read_pool.h"
+#include "storage_queued.h"
+#include "system_error.h"
 
 namespace edge {
 
@@ -27,32 +28,49 @@ void drop_cache(int fd, std::uint64_t offset, std::uint64_t length) {
 #endif
 }
 
-class DirectStorage final : public PooledStorage {
+class DirectStorage final : public QueuedStorage {
  public:
-  // `direct` is invalid where the file system refuses uncached reads.
-  DirectStorage(std::shared_ptr<ReadPool> pool, StorageReport storage_report, std::uint64_t bytes,
-                FileDescriptor buffered, FileDescriptor direct)
-      : PooledStorage(std::move(pool), std::move(storage_report), bytes),
+  // `direct` is invalid where reads cannot skip the page cache; `ring` is null where the pool does all.
+  DirectStorage(std::shared_ptr<Device> device, StorageReport storage_report, std::uint64_t bytes,
+                FileDescriptor buffered, FileDescriptor direct, IoRing* ring)
+      : QueuedStorage(std::move(device), std::move(storage_report), bytes),
         buffered_(std::move(buffered)),
-        direct_(std::move(direct)) {}
+        direct_(std::move(direct)),
+        ring_(ring) {}
+  DirectStorage(const DirectStorage&) = delete;
+  DirectStorage& operator=(const DirectStorage&) = delete;
   ~DirectStorage() override { drain(); }
 
   Result<Buffer> acquire(std::uint64_t /*offset*/, std::uint64_t length) override {
-    // Not malloc: its heap keeps freed blocks resident, and a budget that the process exceeds is none.
-    void* const data = ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data == MAP_FAILED) {
-      return system_error(report().path, "no memory for a block of " + std::to_string(length) + " bytes", errno);
-    }
-    return Buffer(static_cast<std::byte*>(data), BufferRelease{unmap, length});
+    return device().memory().acquire(length, report().path);
   }
+  void trim() override { device().memory().trim(); }
+  std::size_t depth() const override { return ring_ != nullptr ? 2 * ring_->depth() : QueuedStorage::depth(); }
 
  private:
-  static void unmap(std::byte* data, std::uint64_t length) { ::munmap(data, length); }
+  static bool aligned(const ReadRequest& request) {
+    const auto address = reinterpret_cast<std::uintptr_t>(request.destination);
+    return (request.offset | request.length | address) % kPage == 0;
+  }
+
+  void begin(const ReadRequest& request) override {
+    if (ring_ == nullptr || !aligned(request)) return read_on_pool(request);
+    ring_->read({.fd = direct_.get(),
+                 .offset = request.offset,
+                 .length = request.length,
+                 .destination = request.destination,
+                 .wanted = [this] { return !dropped(); },
+                 .done =
+                     [this, request](std::int64_t result) {
+                       const bool whole = result == static_cast<std::int64_t>(request.length);
+                       if (whole || dropped()) return finish(request.tag, {});
+                       // Interrupted, failed or cut short by the file's end: the other way finds out and says.
+                       read_on_pool(request);
+                     }});
+  }
 
   Status read(const ReadRequest& request) override {
-    const auto address = reinterpret_cast<std::uintptr_t>(request.destination);
-    const bool aligned = (request.offset | request.length | address) % kPage == 0;
-    const bool cached = !direct_.valid() || !aligned;
+    const bool cached = !direct_.valid() || !aligned(request);
     if (cached && request.again) drop_cache(buffered_.get(), request.offset, request.length);
     std::uint64_t done = 0;
     while (done < request.length) {
@@ -74,61 +92,45 @@ class DirectStorage final : public PooledStorage {
 
   FileDescriptor buffered_;
   FileDescriptor direct_;
+  IoRing* ring_;
 };
-
-// A descriptor whose reads skip the page cache, or the reason why there is none.
-struct Uncached {
-  FileDescriptor fd;
-  std::string refusal;
-};
-
-#ifdef __APPLE__
-Uncached open_uncached(const std::string& path, const struct stat& /*expected*/) {
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid() || ::fcntl(fd.get(), F_NOCACHE, 1) != 0) {
-    return {{}, "F_NOCACHE: " + std::generic_category().message(errno)};
-  }
-  return {std::move(fd), ""};
-}
-constexpr const char* kUncachedReads = "F_NOCACHE reads";
-#else
-Uncached open_uncached(const std::string& path, const struct stat& expected) {
-  FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT));
-  if (!fd.valid()) return {{}, "O_DIRECT refused: " + std::generic_category().message(errno)};
-  struct stat info{};
-  if (::fstat(fd.get(), &info) != 0 || info.st_ino != expected.st_ino || info.st_dev != expected.st_dev) {
-    return {{}, "the file was replaced while it was opened"};
-  }
-  // Some file systems take the flag and fail the reads.
-  void* const page = ::mmap(nullptr, kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page == MAP_FAILED) return {{}, "no memory for the probe read"};
-  const bool works = ::pread(fd.get(), page, kPage, 0) >= 0;
-  const int error = errno;
-  ::munmap(page, kPage);
-  if (!works) return {{}, "O_DIRECT read refused: " + std::generic_category().message(error)};
-  return {std::move(fd), ""};
-}
-constexpr const char* kUncachedReads = "O_DIRECT reads";
-#endif
 
 }  // namespace
 
-Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::shared_ptr<ReadPool> pool,
-                                             const std::string& why) {
+Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::shared_ptr<Device> device,
+                                             const std::string& why, StorageKind kind) {
+  if (kind != StorageKind::kDirect && kind != StorageKind::kUring && kind != StorageKind::kPool) {
+    return fail(ErrorCode::kInvalidArgument, path + ": storage " + std::string(name(kind)) + " is not a direct one");
+  }
   FileDescriptor buffered(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!buffered.valid()) return system_error(path, "open", errno);
   struct stat info{};
   if (::fstat(buffered.get(), &info) != 0) return system_error(path, "stat", errno);
-  Uncached uncached = open_uncached(path, info);
-  const bool works = uncached.fd.valid();
 #ifdef POSIX_FADV_RANDOM
   // Blocks are read whole: read-ahead beyond them would be bytes for nothing.
   (void)::posix_fadvise(buffered.get(), 0, 0, POSIX_FADV_RANDOM);
 #endif
-  const std::string how = works ? kUncachedReads : uncached.refusal + "; buffered reads, their pages dropped at once";
-  StorageReport report{path, works ? "direct" : "buffered", why + "; " + how};
-  return std::make_unique<DirectStorage>(std::move(pool), std::move(report), static_cast<std::uint64_t>(info.st_size),
-                                         std::move(buffered), std::move(uncached.fd));
+  Uncached uncached = open_uncached(path, buffered.get(), info);
+  std::string how = uncached.reason;
+  IoRing* ring = nullptr;
+  if (!uncached.fd.valid()) {
+    how += "; buffered reads, their pages dropped at once";
+  } else if (kind != StorageKind::kPool) {
+    if (const auto found = device->ring()) {
+      ring = *found;
+    } else {
+      how += "; " + found.error().message;
+    }
+  }
+  if (kind == StorageKind::kUring && ring == nullptr) {
+    return fail(ErrorCode::kUnsupported, path + ": storage uring does not work here (" + how + "); use direct");
+  }
+  const std::string backend = !uncached.fd.valid() ? "buffered/pool"
+                              : ring != nullptr    ? "direct/io_uring"
+                                                   : "direct/pool";
+  return std::make_unique<DirectStorage>(std::move(device), StorageReport{path, backend, why + "; " + how},
+                                         static_cast<std::uint64_t>(info.st_size), std::move(buffered),
+                                         std::move(uncached.fd), ring);
 }
 
 }  // namespace edge

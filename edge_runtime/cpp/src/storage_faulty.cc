@@ -5,8 +5,8 @@
 
 namespace edge {
 
-FaultyStorage::FaultyStorage(std::unique_ptr<Storage> inner, std::vector<Fault> faults)
-    : inner_(std::move(inner)), faults_(std::move(faults)) {}
+FaultyStorage::FaultyStorage(std::unique_ptr<Storage> inner, std::vector<Fault> faults, const Clock& clock)
+    : inner_(std::move(inner)), faults_(std::move(faults)), clock_(clock), delay_(clock) {}
 
 FaultyStorage::~FaultyStorage() { inner_->drain(); }
 
@@ -20,21 +20,34 @@ void FaultyStorage::submit(const ReadRequest& request) {
   inner_->submit(request);
 }
 
+void FaultyStorage::set_waker(std::function<void()> waker) {
+  delay_.set_waker(waker);
+  inner_->set_waker(std::move(waker));
+}
+
 void FaultyStorage::poll(std::vector<Completion>& completions) {
-  const std::size_t before = completions.size();
-  inner_->poll(completions);
-  for (std::size_t i = before; i < completions.size(); ++i) {
-    const auto node = under_way_.extract(completions[i].tag);
-    if (completions[i].status) strike(node.mapped(), completions[i]);
+  std::vector<Completion> arrived;
+  inner_->poll(arrived);
+  for (Completion& completion : arrived) {
+    const auto node = under_way_.extract(completion.tag);
+    const std::int64_t delay_ns = completion.status ? strike(node.mapped(), completion) : 0;
+    if (delay_ns > 0) {
+      delay_.hold(std::move(completion), clock_.now_ns() + delay_ns);
+    } else {
+      completions.push_back(std::move(completion));
+    }
   }
+  delay_.take_due(completions);
 }
 
 void FaultyStorage::drain() {
   inner_->drain();
   under_way_.clear();
+  delay_.clear();
 }
 
-void FaultyStorage::strike(const ReadRequest& request, Completion& completion) {
+std::int64_t FaultyStorage::strike(const ReadRequest& request, Completion& completion) {
+  std::int64_t delay_ns = 0;
   const std::scoped_lock lock(mutex_);
   for (Fault& fault : faults_) {
     const bool covered = fault.offset >= request.offset && fault.offset - request.offset < request.length;
@@ -51,8 +64,12 @@ void FaultyStorage::strike(const ReadRequest& request, Completion& completion) {
       case FaultKind::kBitFlip:
         request.destination[fault.offset - request.offset] ^= std::byte{1};
         break;
+      case FaultKind::kDelay:
+        delay_ns += fault.delay_ns;
+        break;
     }
   }
+  return delay_ns;
 }
 
 }  // namespace edge

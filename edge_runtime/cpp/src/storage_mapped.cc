@@ -9,7 +9,8 @@
 
 #include "edge_runtime/dtype.h"
 #include "file_descriptor.h"
-#include "read_pool.h"
+#include "storage_queued.h"
+#include "system_error.h"
 
 namespace edge {
 
@@ -22,24 +23,34 @@ namespace {
 // One WILLNEED call reads no more than the device's read-ahead or request limit: ask in steps below it.
 constexpr std::uint64_t kWillNeedStep = std::uint64_t{128} * 1024;
 
-class MappedStorage final : public PooledStorage {
+class MappedStorage final : public QueuedStorage {
  public:
-  MappedStorage(std::shared_ptr<ReadPool> pool, StorageReport storage_report, std::uint64_t bytes, FileDescriptor fd,
+  MappedStorage(std::shared_ptr<Device> device, StorageReport storage_report, std::uint64_t bytes, FileDescriptor fd,
                 std::byte* base)
-      : PooledStorage(std::move(pool), std::move(storage_report), bytes), fd_(std::move(fd)), base_(base) {}
+      : QueuedStorage(std::move(device), std::move(storage_report), bytes), fd_(std::move(fd)), base_(base) {}
   MappedStorage(const MappedStorage&) = delete;
   MappedStorage& operator=(const MappedStorage&) = delete;
+  void trim() override { device().memory().trim(); }
   ~MappedStorage() override {
     drain();
     ::munmap(base_, file_bytes());
   }
 
   Result<Buffer> acquire(std::uint64_t offset, std::uint64_t length) override {
-    return Buffer(base_ + offset, BufferRelease{forget, length});
+    device().memory().charge(length);
+    return Buffer(base_ + offset, BufferRelease{forget, &device().memory(), length});
   }
 
  private:
-  static void forget(std::byte* data, std::uint64_t length) { ::madvise(data, length, MADV_DONTNEED); }
+  static void forget(void* memory, std::byte* data, std::uint64_t length) {
+#ifdef MADV_COLD
+    // First in line when memory runs short, and still there when the block is wanted again before that. MADV_PAGEOUT
+    // would throw the pages away at once, and the next fetch would be cold.
+    ::madvise(data, length, MADV_COLD);
+#endif
+    ::madvise(data, length, MADV_DONTNEED);
+    static_cast<BlockMemory*>(memory)->discharge(length);
+  }
 
   Status read(const ReadRequest& request) override {
     if (auto there = still_there(request.offset + request.length); !there) return there;
@@ -95,7 +106,7 @@ class MappedStorage final : public PooledStorage {
 
 }  // namespace
 
-Result<std::unique_ptr<Storage>> open_mapped(const std::string& path, std::shared_ptr<ReadPool> pool,
+Result<std::unique_ptr<Storage>> open_mapped(const std::string& path, std::shared_ptr<Device> device,
                                              const std::string& why) {
   FileDescriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return system_error(path, "open", errno);
@@ -106,7 +117,7 @@ Result<std::unique_ptr<Storage>> open_mapped(const std::string& path, std::share
   void* const base = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return system_error(path, "mmap", errno);
   StorageReport report{path, "mapped", why + "; pages are populated as blocks are asked for"};
-  return std::make_unique<MappedStorage>(std::move(pool), std::move(report), bytes, std::move(fd),
+  return std::make_unique<MappedStorage>(std::move(device), std::move(report), bytes, std::move(fd),
                                          static_cast<std::byte*>(base));
 }
 

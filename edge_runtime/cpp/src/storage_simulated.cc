@@ -11,7 +11,9 @@ namespace edge {
 
 namespace {
 
-void free_pages(std::byte* data, std::uint64_t /*length*/) { ::operator delete(data, std::align_val_t(kPage)); }
+void free_pages(void* /*owner*/, std::byte* data, std::uint64_t /*length*/) {
+  ::operator delete(data, std::align_val_t(kPage));
+}
 
 }  // namespace
 
@@ -36,7 +38,7 @@ SimulatedStorage::SimulatedStorage(std::string path, std::vector<std::byte> file
 Result<Buffer> SimulatedStorage::acquire(std::uint64_t /*offset*/, std::uint64_t length) {
   auto* const data = static_cast<std::byte*>(::operator new(length, std::align_val_t(kPage), std::nothrow));
   if (data == nullptr) return fail(ErrorCode::kIo, report_.path + ": no memory for a block");
-  return Buffer(data, BufferRelease{free_pages, length});
+  return Buffer(data, BufferRelease{free_pages, nullptr, length});
 }
 
 void SimulatedStorage::submit(const ReadRequest& request) {

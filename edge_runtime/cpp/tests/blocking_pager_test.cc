@@ -42,10 +42,10 @@ class BlockingPagerTest : public ::testing::Test {
 
   // Over a gate that is shut. `open_gate` opens it.
   std::shared_ptr<BlockingPager> open_gated(std::uint64_t budget) {
-    const auto pool = make_read_pool(2);
+    const auto device = make_device();
     std::vector<PagedLevel> levels(paths_.size());
     for (std::size_t level = 0; level < paths_.size(); ++level) {
-      auto gated = std::make_unique<GatedStorage>(*open_direct(paths_[level][0], pool), gate_);
+      auto gated = std::make_unique<GatedStorage>(*open_direct(paths_[level][0], device), gate_);
       gated_.push_back(gated.get());
       levels[level].push_back({*BankLevel::open(paths_[level][0]), std::move(gated)});
     }

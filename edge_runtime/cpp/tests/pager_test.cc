@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "edge_runtime/tiers.h"
 #include "simulated_bank.h"
 
 namespace edge {
@@ -248,19 +249,17 @@ TEST(Pager, ShrinkEvictsUnusedBlocksOnly) {
 TEST(Pager, OpenRefusesLevelsThatDoNotBelongTogether) {
   const testing::TempDir dir;
   const ManualClock clock;
-  const auto pool = make_read_pool(1);
   const auto open = [&](const std::vector<std::vector<testing::LevelShape>>& shapes) {
-    std::vector<PagedLevel> levels;
+    std::vector<std::vector<std::string>> paths;
     int count = 0;
     for (const auto& level : shapes) {
-      std::vector<std::string> paths;
+      paths.emplace_back();
       for (const auto& shape : level) {
-        paths.push_back(dir.file(std::to_string(count++)));
-        testing::write_level(paths.back(), shape);
+        paths.back().push_back(dir.file(std::to_string(count++)));
+        testing::write_level(paths.back().back(), shape);
       }
-      levels.push_back(*open_level(paths, StorageKind::kDirect, pool));
     }
-    return Pager::open(std::move(levels), PagerOptions{.budget = kPlenty}, clock);
+    return Pager::open(*open_levels(paths, StorageKind::kDirect), PagerOptions{.budget = kPlenty}, clock);
   };
   EXPECT_TRUE(open({{{.level = 0}}, {{.level = 1}, {.level = 1, .nodes = {2}}}}));
   EXPECT_EQ(open({}).error().code, ErrorCode::kInvalidArgument);
@@ -268,7 +267,7 @@ TEST(Pager, OpenRefusesLevelsThatDoNotBelongTogether) {
   EXPECT_EQ(open({{{.level = 1}}, {{.level = 1}}}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(open({{{.level = 0}}, {{.level = 1, .d_model = 32}}}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(open({{{.level = 1}, {.level = 1, .dtype = DType::kI8}}}).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(open_level({dir.file("absent")}, StorageKind::kAuto, pool).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(open_levels({{dir.file("absent")}}, StorageKind::kAuto).error().code, ErrorCode::kNotFound);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The pager, its leases and memory_ffn, for Python.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -7,7 +8,9 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +21,7 @@
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/lease_registry.h"
 #include "edge_runtime/memory_ffn.h"
+#include "edge_runtime/tiers.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -108,12 +112,33 @@ struct PyLease {
   }
 };
 
+// A kind, and the device that a level is slowed down to.
+using PyTier = std::pair<std::string, std::shared_ptr<ThrottledDevice>>;
+
+Tier tier_of(const PyTier& tier) {
+  const auto kind = parse_storage_kind(tier.first);
+  if (!kind) {
+    raise(
+        {ErrorCode::kInvalidArgument, "unknown storage '" + tier.first + "': use auto, direct, mapped, uring or pool"});
+  }
+  return {.kind = *kind, .throttle = tier.second};
+}
+
+std::shared_ptr<ThrottledDevice> make_throttle(double bytes_per_second, double latency_us, std::size_t lanes) {
+  if (!(bytes_per_second > 0) || !(latency_us >= 0) || lanes == 0) {
+    raise({ErrorCode::kInvalidArgument, "a device needs a bandwidth above 0, a latency of 0 or more, and a lane"});
+  }
+  return std::make_shared<ThrottledDevice>(SimulatedDevice::Profile{
+      .latency_ns = std::llround(latency_us * 1e3), .bytes_per_second = bytes_per_second, .lanes = lanes});
+}
+
 std::shared_ptr<BlockingPager> open_pager(const std::vector<std::vector<std::string>>& levels, std::uint64_t budget,
-                                          const std::string& storage, const NodeList& blocked, const NodeList& removed,
-                                          bool verify, const NodeList& pinned,
-                                          const std::vector<std::uint32_t>& pinned_levels) {
-  const auto kind = parse_storage_kind(storage);
-  if (!kind) raise({ErrorCode::kInvalidArgument, "unknown storage '" + storage + "': use auto, direct or mapped"});
+                                          const PyTier& others, const std::map<std::uint32_t, PyTier>& tiers,
+                                          const NodeList& blocked, const NodeList& removed, bool verify,
+                                          const NodeList& pinned, const std::vector<std::uint32_t>& pinned_levels) {
+  Tiers storage;
+  storage.others = tier_of(others);
+  for (const auto& [level, tier] : tiers) storage.levels[level] = tier_of(tier);
   PagerOptions options;
   options.budget = budget;
   options.verify = verify;
@@ -121,7 +146,7 @@ std::shared_ptr<BlockingPager> open_pager(const std::vector<std::vector<std::str
   options.removed = nodes_of(removed);
   options.pinned = nodes_of(pinned);
   options.pinned_levels = pinned_levels;
-  return unwrap(blocking([&] { return BlockingPager::open(levels, *kind, options); }));
+  return unwrap(blocking([&] { return BlockingPager::open(levels, storage, options); }));
 }
 
 PyLease fetch(BlockingPager& pager, const NodeList& nodes, PyLease* replacing) {
@@ -240,10 +265,12 @@ void bind_pager(nb::module_& module) {
           "__exit__", [](PyLease& self, const nb::object&, const nb::object&, const nb::object&) { self.release(); },
           "type"_a.none(), "value"_a.none(), "traceback"_a.none());
 
+  nb::class_<ThrottledDevice>(module, "ThrottledDevice", "A device that levels are slowed down to, for measurements.")
+      .def(nb::new_(&make_throttle), "bytes_per_second"_a, "latency_us"_a = 0.0, "lanes"_a = kDefaultLanes);
+
   nb::class_<BlockingPager>(module, "Pager", "Brings blocks of a bank into memory under a hard budget. Thread-safe.")
-      .def(nb::new_(&open_pager), "levels"_a, "budget"_a, "storage"_a = "auto", "blocked"_a = NodeList(),
-           "removed"_a = NodeList(), "verify"_a = true, "pinned"_a = NodeList(),
-           "pinned_levels"_a = std::vector<std::uint32_t>())
+      .def(nb::new_(&open_pager), "levels"_a, "budget"_a, "storage"_a, "tiers"_a, "blocked"_a, "removed"_a, "verify"_a,
+           "pinned"_a, "pinned_levels"_a)
       .def("fetch", &fetch, "nodes"_a, "replacing"_a.none() = nb::none(),
            "A lease on the blocks of (level, node) pairs; reads begin, the lease waits.")
       .def(

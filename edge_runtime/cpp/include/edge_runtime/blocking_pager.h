@@ -15,6 +15,7 @@
 #include "edge_runtime/lease_registry.h"
 #include "edge_runtime/pager.h"
 #include "edge_runtime/result.h"
+#include "edge_runtime/tiers.h"
 
 namespace edge {
 
@@ -72,10 +73,11 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
  public:
   // REQUIRES storages that call their waker (not simulated ones).
   static Result<std::shared_ptr<BlockingPager>> open(std::vector<PagedLevel> levels, const PagerOptions& options);
-  // The levels' files, each list the base first and overlays after it, read through `lanes` lanes that they share.
+  // The levels' files, each list the base first and overlays after it. `device` is what each device gets that files lie
+  // on; without memory of its own, blocks that are freed leave theirs to the next ones, within the budget.
   static Result<std::shared_ptr<BlockingPager>> open(const std::vector<std::vector<std::string>>& paths,
-                                                     StorageKind kind, const PagerOptions& options,
-                                                     unsigned lanes = kDefaultLanes);
+                                                     const Tiers& tiers, const PagerOptions& options,
+                                                     DeviceOptions device = {});
   BlockingPager(const BlockingPager&) = delete;
   BlockingPager& operator=(const BlockingPager&) = delete;
   ~BlockingPager();

@@ -47,11 +47,8 @@ struct LevelFile {
   std::unique_ptr<Storage> storage;
 };
 // The files of one level: the base first, overlays after it. The last file that has a node wins.
+// tiers.h opens them.
 using PagedLevel = std::vector<LevelFile>;
-
-// Opens the files of one level. kTruncated where a file changed its size meanwhile.
-Result<PagedLevel> open_level(const std::vector<std::string>& paths, StorageKind kind,
-                              const std::shared_ptr<ReadPool>& pool);
 
 struct PagerOptions {
   std::uint64_t budget = 0;        // bytes, resident and in flight together

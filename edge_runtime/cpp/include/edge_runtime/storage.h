@@ -18,9 +18,10 @@ namespace edge {
 
 // Memory for one block; its destruction gives the memory back in the storage's way.
 struct BufferRelease {
-  void (*release)(std::byte* data, std::uint64_t length) = nullptr;
+  void (*release)(void* owner, std::byte* data, std::uint64_t length) = nullptr;
+  void* owner = nullptr;
   std::uint64_t length = 0;
-  void operator()(std::byte* data) const { release(data, length); }
+  void operator()(std::byte* data) const { release(owner, data, length); }
 };
 using Buffer = std::unique_ptr<std::byte, BufferRelease>;
 
@@ -40,7 +41,7 @@ struct Completion {
 // Which backend reads a file, and why: for logs and `storage_report`.
 struct StorageReport {
   std::string path;
-  std::string backend;  // "direct", "buffered", "mapped", "simulated"
+  std::string backend;  // "direct/io_uring", "direct/pool", "buffered/pool", "mapped", "simulated"
   std::string reason;
 };
 
@@ -70,6 +71,9 @@ class Storage {
   // Forgets requests that have not begun and waits for those that have. None of them completes any more.
   virtual void drain() = 0;
 
+  // Gives the system back what memory of released buffers is kept for the next blocks.
+  virtual void trim() {}
+
   // How many requests keep the device busy: more only wait in line.
   virtual std::size_t depth() const = 0;
 
@@ -78,31 +82,52 @@ class Storage {
   virtual void set_waker(std::function<void()> waker) = 0;
 };
 
-// The threads that reads run on, shared by the files of one device. `lanes` reads run at once.
-class ReadPool;
-std::shared_ptr<ReadPool> make_read_pool(unsigned lanes);
-inline constexpr unsigned kDefaultLanes = 4;  // measured: UFS 4 and NVMe gain little beyond it at 1 MiB a request
+// The memory of blocks. It keeps what is released for the next block of the same length: fresh memory has to be zeroed
+// page by page, which costs a quarter of the read that fills it. Blocks and kept memory together never exceed `limit`,
+// as long as the blocks alone do not; with a limit of 0 nothing is kept. Thread-safe.
+class BlockMemory;
+std::shared_ptr<BlockMemory> make_block_memory(std::uint64_t limit);
 
-enum class StorageKind : std::uint8_t { kAuto, kDirect, kMapped };
-std::string_view name(StorageKind kind);                               // "auto" "direct" "mapped"
+// What reads the files of one device: a ring of io_uring where the system grants one, and threads for everything else.
+// Both start with the first read that needs them. Thread-safe.
+class Device;
+inline constexpr unsigned kDefaultLanes = 4;  // measured: UFS 4 and NVMe gain little beyond it at 1 MiB a request
+inline constexpr unsigned kDefaultDepth = 8;  // measured: 4 leaves the queue empty at times, 16 gains nothing
+struct DeviceOptions {
+  unsigned lanes = kDefaultLanes;                 // threads: reads at once where the ring does not run
+  unsigned depth = kDefaultDepth;                 // reads at once in the ring
+  std::shared_ptr<BlockMemory> memory = nullptr;  // shared with other devices; null: memory that keeps nothing
+};
+std::shared_ptr<Device> make_device(const DeviceOptions& options = {});
+
+enum class StorageKind : std::uint8_t {
+  kAuto,
+  kDirect,  // kUring where it works, else kPool
+  kMapped,
+  kUring,  // direct, through io_uring or not at all
+  kPool,   // direct, by threads
+};
+std::string_view name(StorageKind kind);                               // "auto" "direct" "mapped" "uring" "pool"
 std::optional<StorageKind> parse_storage_kind(std::string_view text);  // nullopt for anything else
 
-// Reads into memory of its own, past the page cache: O_DIRECT, F_NOCACHE on Apple; where the file system refuses that,
-// buffered reads whose pages are dropped at once. A file that is truncated while open gives kTruncated; one that is
-// replaced by rename or deleted stays readable.
-// `why` opens the report's reason.
-Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::shared_ptr<ReadPool> pool,
-                                             const std::string& why = "asked for");
+// Reads into memory of its own, past the page cache: O_DIRECT, F_NOCACHE on Apple. Where the file system refuses that,
+// or takes the flag and drops it (Android's emulated storage), buffered reads whose pages are dropped at once. A file
+// that is truncated while open gives kTruncated; one that is replaced by rename or deleted stays readable.
+// `why` opens the report's reason. kInvalidArgument: a kind that is not direct; kUnsupported: kUring where it does not
+// work.
+Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::shared_ptr<Device> device,
+                                             const std::string& why = "asked for",
+                                             StorageKind kind = StorageKind::kDirect);
 
 // Maps the file: zero copy, and clean pages that the system can take back without writing them.
 // REQUIRES that the file is only ever replaced by rename: reading a mapped page that a truncation took away is SIGBUS,
 // and pages that the system dropped and read again are not verified again.
-Result<std::unique_ptr<Storage>> open_mapped(const std::string& path, std::shared_ptr<ReadPool> pool,
+Result<std::unique_ptr<Storage>> open_mapped(const std::string& path, std::shared_ptr<Device> device,
                                              const std::string& why = "asked for");
 
 // kAuto: mapped where clean mapped pages are not charged to the process (Apple), where the file already lies in the
-// page cache, and where the file system refuses direct reads; else direct. The report says which and why.
+// page cache, and where direct reads do not get past it; else direct. The report says which and why.
 Result<std::unique_ptr<Storage>> open_storage(const std::string& path, StorageKind kind,
-                                              std::shared_ptr<ReadPool> pool);
+                                              std::shared_ptr<Device> device);
 
 }  // namespace edge
