@@ -1,119 +1,181 @@
 #include "edge_runtime/memory_ffn.h"
 
 #include <algorithm>
-#include <cmath>
+#include <array>
+#include <cstdint>
 
-// The hot loops are compiled for several instruction sets and chosen at load time; arm64's baseline has NEON already.
-#if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
-    !defined(__clang__)
-#define EDGE_CLONES __attribute__((target_clones("default", "arch=x86-64-v3")))
-#else
-#define EDGE_CLONES
-#endif
+#include "kernels/kernels.h"
 
 namespace edge {
 namespace {
 
-// Tokens that share one pass over the weights: enough to amortise the dequantised row, few enough for their h to stay
-// in L1.
-constexpr std::size_t kTokenTile = 16;
+using kernels::Kernels;
+using kernels::kMaxRows;
+using kernels::kMaxTokens;
 
-EDGE_CLONES float dot(const float* a, const float* b, std::size_t n) {
-  // Independent partial sums: without -ffast-math the compiler may not reorder one sum, so it could not vectorise it.
-  constexpr std::size_t kLanes = 16;
-  float partial[kLanes] = {};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      partial[lane] += a[i + lane] * b[i + lane];
-    }
-  }
-  float sum = 0;
-  for (; i < n; ++i) {
-    sum += a[i] * b[i];
-  }
-  for (const float p : partial) {
-    sum += p;
-  }
-  return sum;
-}
+constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kDTypes = 5;
 
-EDGE_CLONES void add_scaled(float* y, float factor, const float* row, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) {
-    y[i] += factor * row[i];
-  }
-}
+// Up to this many tokens the threads share the rows: each chunk of rows has its own y, and these are summed in order.
+// With more, the threads share the tokens, and nothing is left to be summed.
+constexpr std::size_t kSharedRowsTokens = 3;
+// Chunks of rows in a call, about: enough for cores of unequal speed, few enough for the sum of their y to be short.
+constexpr std::size_t kChunks = 16;
+// Below this many products a call does not wake other threads.
+constexpr std::size_t kSerialProducts = 32768;
 
-float silu(float v) { return v / (1.0F + std::exp(-v)); }
+// Consecutive rows of one block.
+struct Chunk {
+  const MemoryRows* block;
+  std::size_t first;
+  std::size_t count;
+};
 
-// The rows of one matrix (0, 1, 2 = W1, W2, W3) of a block's layer, dequantised one at a time.
-class Matrix {
+// The blocks' rows in chunks, which depend on the blocks alone: they fix the order of every sum.
+class Chunks {
  public:
-  Matrix(const MemoryRows& block, std::size_t matrix, std::size_t d)
-      : dtype_(block.dtype),
-        d_(d),
-        row_bytes_(row_bytes(block.dtype, d)),
-        scale_bytes_(row_scale_bytes(block.dtype, d)),
-        data_(block.data + matrix * block.rows * row_bytes_),
-        scales_(scale_bytes_ == 0 ? nullptr : block.scales + matrix * block.rows * scale_bytes_) {}
+  explicit Chunks(std::span<const MemoryRows> blocks) : blocks_(blocks) {
+    for (const MemoryRows& block : blocks) rows_ += block.rows;
+    const std::size_t even = (rows_ + kChunks - 1) / kChunks;
+    size_ = std::clamp<std::size_t>((even + 3) / 4 * 4, 4, kMaxRows);
+    for (const MemoryRows& block : blocks) count_ += count_of(block);
+  }
 
-  // The row as floats: in place for f32, else written to `buffer`, [d].
-  const float* row(std::size_t index, float* buffer) const {
-    const std::byte* data = data_ + index * row_bytes_;
-    if (dtype_ == DType::kF32) {
-      return reinterpret_cast<const float*>(data);  // layers start at multiples of 64 bytes
-    }
-    dequantize_row(dtype_, data, scale_bytes_ == 0 ? nullptr : scales_ + index * scale_bytes_, {buffer, d_});
-    return buffer;
+  std::size_t count() const { return count_; }
+  std::size_t rows() const { return rows_; }
+
+  Chunk operator[](std::size_t index) const {
+    const MemoryRows* block = blocks_.data();
+    for (; index >= count_of(*block); ++block) index -= count_of(*block);
+    const std::size_t first = index * size_;
+    return {block, first, std::min(size_, block->rows - first)};
   }
 
  private:
-  DType dtype_;
-  std::size_t d_;
-  std::size_t row_bytes_;
-  std::size_t scale_bytes_;
-  const std::byte* data_;
-  const std::byte* scales_;
+  std::size_t count_of(const MemoryRows& block) const { return (block.rows + size_ - 1) / size_; }
+
+  std::span<const MemoryRows> blocks_;
+  std::size_t rows_ = 0;
+  std::size_t size_ = 0;
+  std::size_t count_ = 0;
 };
 
-void add_block(const MemoryRows& block, const float* x, std::size_t tokens, std::size_t d, float* y, float* buffer) {
-  const Matrix w1(block, 0, d);
-  const Matrix w2(block, 1, d);
-  const Matrix w3(block, 2, d);
-  float h[kTokenTile];
-  for (std::size_t row = 0; row < block.rows; ++row) {
-    const float* gate = w1.row(row, buffer);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      h[t] = silu(dot(gate, x + t * d, d));
-    }
-    const float* up = w2.row(row, buffer);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      h[t] *= dot(up, x + t * d, d);
-    }
-    const float* down = w3.row(row, buffer);
-    for (std::size_t t = 0; t < tokens; ++t) {
-      add_scaled(y + t * d, h[t], down, d);
+// Where the tokens lie in the form that each dtype's `dot` reads: f32 in place, or prepared in the scratch.
+class Activations {
+ public:
+  Activations(const Kernels& kernels, std::span<const MemoryRows> blocks, const float* x, std::size_t tokens,
+              std::size_t d)
+      : kernels_(kernels), x_(x), d_(d) {
+    for (const MemoryRows& block : blocks) {
+      const auto index = static_cast<std::size_t>(block.dtype);
+      if (kernels[block.dtype].prepare == nullptr || strides_[index] != 0) continue;
+      strides_[index] = kernels[block.dtype].prepared_bytes(d);
+      offsets_[index] = bytes_;
+      bytes_ += strides_[index] * tokens;
     }
   }
+
+  std::size_t bytes() const { return bytes_; }
+  void place(std::byte* base) { base_ = base; }
+
+  // Writes what `tokens` yields for these tokens.
+  void prepare(std::size_t first, std::size_t count) const {
+    for (std::size_t dtype = 0; dtype < kDTypes; ++dtype) {
+      if (strides_[dtype] == 0) continue;
+      for (std::size_t token = first; token < first + count; ++token) {
+        kernels_.of[dtype].prepare(x_ + token * d_, d_, base_ + offsets_[dtype] + token * strides_[dtype]);
+      }
+    }
+  }
+
+  kernels::Tokens tokens(DType dtype, std::size_t first, std::size_t count) const {
+    const auto index = static_cast<std::size_t>(dtype);
+    if (strides_[index] == 0) {
+      return {reinterpret_cast<const std::byte*>(x_ + first * d_), d_ * sizeof(float), count};
+    }
+    return {base_ + offsets_[index] + first * strides_[index], strides_[index], count};
+  }
+
+ private:
+  const Kernels& kernels_;
+  const float* x_;
+  std::size_t d_;
+  std::size_t bytes_ = 0;
+  std::byte* base_ = nullptr;
+  std::array<std::size_t, kDTypes> strides_{};  // 0: not in use, or read in place
+  std::array<std::size_t, kDTypes> offsets_{};
+};
+
+kernels::Rows rows_of(const Chunk& chunk, std::size_t matrix, std::size_t d) {
+  const MemoryRows& block = *chunk.block;
+  const std::size_t first = matrix * block.rows + chunk.first;
+  const std::byte* scales = block.scales == nullptr ? nullptr : block.scales + first * row_scale_bytes(block.dtype, d);
+  return {block.data + first * row_bytes(block.dtype, d), scales, chunk.count};
+}
+
+// A chunk's share of y for at most kMaxTokens tokens.
+void add_chunk(const Kernels& kernels, const Chunk& chunk, const Activations& x, std::size_t first, std::size_t tokens,
+               std::size_t d, bool accumulate, float* y) {
+  alignas(kAlignment) std::array<float, kMaxRows * kMaxTokens> gate;
+  alignas(kAlignment) std::array<float, kMaxRows * kMaxTokens> up;
+  const kernels::DTypeKernels& of = kernels[chunk.block->dtype];
+  const kernels::Tokens inputs = x.tokens(chunk.block->dtype, first, tokens);
+  of.dot(rows_of(chunk, 0, d), inputs, d, gate.data());
+  of.dot(rows_of(chunk, 1, d), inputs, d, up.data());
+  kernels.swiglu(gate.data(), up.data(), chunk.count * tokens);
+  of.add(rows_of(chunk, 2, d), gate.data(), tokens, d, accumulate, y);
+}
+
+// The floats that the chunks' own y take, before the prepared tokens.
+std::size_t partial_floats(const Chunks& chunks, std::size_t tokens, std::size_t d) {
+  const std::size_t floats = tokens <= kSharedRowsTokens ? chunks.count() * tokens * d : 0;
+  return (floats * sizeof(float) + kAlignment - 1) / kAlignment * (kAlignment / sizeof(float));
+}
+
+float* aligned(float* pointer) {
+  const auto address = reinterpret_cast<std::uintptr_t>(pointer);
+  return pointer + (kAlignment - address % kAlignment) % kAlignment / sizeof(float);
 }
 
 }  // namespace
 
-std::size_t memory_ffn_scratch(std::span<const MemoryRows> blocks, std::size_t /*tokens*/, std::size_t d) {
-  const bool dequantises =
-      std::any_of(blocks.begin(), blocks.end(), [](const MemoryRows& block) { return block.dtype != DType::kF32; });
-  return dequantises ? d : 0;
+std::size_t memory_ffn_scratch(std::span<const MemoryRows> blocks, std::size_t tokens, std::size_t d) {
+  const Activations activations(kernels::active_kernels(), blocks, nullptr, tokens, d);
+  return partial_floats(Chunks(blocks), tokens, d) + activations.bytes() / sizeof(float) + kAlignment / sizeof(float);
 }
 
 void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t tokens, std::size_t d, float* y,
-                std::span<float> scratch) {
-  std::fill_n(y, tokens * d, 0.0F);
-  for (std::size_t first = 0; first < tokens; first += kTokenTile) {
-    const std::size_t count = std::min(kTokenTile, tokens - first);
-    for (const MemoryRows& block : blocks) {
-      add_block(block, x + first * d, count, d, y + first * d, scratch.data());
-    }
+                std::span<float> scratch, Parallel& parallel) {
+  const Chunks chunks(blocks);
+  if (chunks.count() == 0 || tokens == 0) {
+    std::fill_n(y, tokens * d, 0.0F);
+    return;
   }
+  const Kernels& kernels = kernels::active_kernels();
+  Parallel& threads = chunks.rows() * 3 * d * tokens < kSerialProducts ? serial() : parallel;
+  float* const partial = aligned(scratch.data());
+  Activations activations(kernels, blocks, x, tokens, d);
+  activations.place(reinterpret_cast<std::byte*>(partial + partial_floats(chunks, tokens, d)));
+
+  if (tokens <= kSharedRowsTokens) {
+    activations.prepare(0, tokens);
+    threads.run(chunks.count(), [&](std::size_t index) {
+      add_chunk(kernels, chunks[index], activations, 0, tokens, d, false, partial + index * tokens * d);
+    });
+    kernels.sum(partial, chunks.count(), tokens * d, y);
+    return;
+  }
+  // Tiles as large as a full share of the work for every thread allows; whole fours suit the kernels.
+  const std::size_t share = (tokens + threads.threads() - 1) / threads.threads();
+  const std::size_t tile = std::min((share + 3) / 4 * 4, kMaxTokens);
+  threads.run((tokens + tile - 1) / tile, [&](std::size_t index) {
+    const std::size_t first = index * tile;
+    const std::size_t count = std::min(tile, tokens - first);
+    activations.prepare(first, count);
+    for (std::size_t chunk = 0; chunk < chunks.count(); ++chunk) {
+      add_chunk(kernels, chunks[chunk], activations, first, count, d, chunk > 0, y + first * d);
+    }
+  });
 }
 
 }  // namespace edge

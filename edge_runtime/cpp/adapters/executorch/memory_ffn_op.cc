@@ -12,6 +12,7 @@
 #include "edge_runtime/lease_registry.h"
 #include "edge_runtime/memory_ffn.h"
 #include "failure.h"
+#include "thread_pool.h"
 
 namespace edge::et {
 namespace {
@@ -54,7 +55,7 @@ Status run(const Tensor& x, std::int64_t handle, std::int64_t layer, Tensor& out
   if (workspace.scratch.size() < needed) {
     workspace.scratch.resize(needed);
   }
-  memory_ffn(workspace.rows, x.const_data_ptr<float>(), tokens, d, y, workspace.scratch);
+  memory_ffn(workspace.rows, x.const_data_ptr<float>(), tokens, d, y, workspace.scratch, engine_threads());
   return {};
 }
 

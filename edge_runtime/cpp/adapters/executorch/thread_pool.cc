@@ -1,5 +1,7 @@
 #include "thread_pool.h"
 
+#include <executorch/runtime/core/function_ref.h>
+
 #include <cstdint>
 #include <mutex>
 #include <string>
@@ -13,6 +15,7 @@ class ThreadPool {
  public:
   std::size_t get_thread_count() const;
   bool _unsafe_reset_threadpool(std::uint32_t num_threads);  // NOLINT(readability-identifier-naming)
+  void run(runtime::FunctionRef<void(std::size_t)> fn, std::size_t range);
 };
 ThreadPool* get_threadpool();
 }  // namespace executorch::extension::threadpool
@@ -27,7 +30,22 @@ namespace {
 std::mutex mutex;
 std::size_t users = 0;
 
+class EngineThreads final : public Parallel {
+ public:
+  std::size_t threads() const override {
+    return ::executorch::extension::threadpool::get_threadpool()->get_thread_count();
+  }
+  void run(std::size_t count, TaskRef task) override {
+    ::executorch::extension::threadpool::get_threadpool()->run(task, count);
+  }
+};
+
 }  // namespace
+
+Parallel& engine_threads() {
+  static EngineThreads threads;
+  return threads;
+}
 
 ThreadPoolUse::ThreadPoolUse() {
   const std::lock_guard lock(mutex);

@@ -1,10 +1,22 @@
 // FFN memory: y = sum over blocks of W3^T ( silu(W1 x) * (W2 x) )   Pouransari et al. 2025, section 2, appendix I.
+//
+// Rows are read as they lie in the bank, each once for up to 16 tokens, at the speed of memory. What is computed:
+// - f32, f16, bf16: products and sums in f32.
+// - i8, i4: W1 and W2 meet x rounded to 16 bits, a scale a token, and their products are summed exactly; W3 meets h in
+//   f32. The rounding of x adds at most max|x| * 2^-16 * sum|w| to an element of W1 x: a thousandth of what the dtype
+//   itself costs. A token that is not finite gives NaN.
+// Against the formula in double precision on the values that the dtype holds, y is off by no more than 2e-5 of
+// sum over rows of |h| |w3| + h's own error: the tests hold every instruction set to the bounds that they state.
+//
+// For given blocks, d and instruction set, a token's y is bitwise the same whatever the number of threads and whatever
+// other tokens share the call.
 #pragma once
 
 #include <cstddef>
 #include <span>
 
 #include "edge_runtime/dtype.h"
+#include "edge_runtime/parallel.h"
 
 namespace edge {
 
@@ -18,9 +30,10 @@ struct MemoryRows {
 
 // x, y: row-major [tokens, d], f32; y is overwritten. Any number of blocks, each with its own r and dtype; none gives
 // zeros. No allocation: `scratch` holds at least memory_ffn_scratch(...) floats. x, y and scratch do not overlap.
+// Uses the threads of `parallel` and returns when all is done.
 // Thread-compatible: calls on distinct y and scratch may run at once.
 std::size_t memory_ffn_scratch(std::span<const MemoryRows> blocks, std::size_t tokens, std::size_t d);
 void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t tokens, std::size_t d, float* y,
-                std::span<float> scratch);
+                std::span<float> scratch, Parallel& parallel = serial());
 
 }  // namespace edge

@@ -1,0 +1,300 @@
+// AVX-512 with VNNI. VPDPBUSD multiplies unsigned by signed bytes, so the weights are taken with an offset (i8: +128,
+// i4: the stored 0..15, which is +8), the two bytes of an activation are the signed operands, and each accumulator
+// starts at minus the offset's share. The BF16 extension is not used: rounding x to bf16 costs more accuracy than it
+// gives speed to a kernel that waits for memory, and two of its products, for both halves of x, are no faster than one
+// FMA.
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/quantised_tiles.h"
+
+namespace edge::kernels {
+namespace {
+
+struct Avx512 {
+  using F = __m512;
+  static constexpr std::size_t kLanes = 16;
+  static constexpr std::size_t kDotRows = 4;
+  static constexpr std::size_t kDotTokens = 4;
+  static constexpr std::size_t kAddTokens = 8;
+
+  static F zero() { return _mm512_setzero_ps(); }
+  static F broadcast(float v) { return _mm512_set1_ps(v); }
+  static F load(const float* from) { return _mm512_loadu_ps(from); }
+  static void store(float* to, F v) { _mm512_storeu_ps(to, v); }
+  static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm512_div_ps(a, b); }
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  // The second operand where either is NaN.
+  static F min(F a, F b) { return _mm512_min_ps(a, b); }
+  static F max(F a, F b) { return _mm512_max_ps(a, b); }
+  static F round(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static F scale_by_power_of_two(F v, F n) { return _mm512_scalef_ps(v, n); }
+  static float sum(F v) { return _mm512_reduce_add_ps(v); }
+
+  static F f16(const std::byte* from) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  }
+  static F bf16(const std::byte* from) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static void i8(const std::byte* from, F (&out)[2]) {
+    const auto* bytes = reinterpret_cast<const __m128i*>(from);
+    out[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
+    out[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes + 1)));
+  }
+  static F broadcast_f16(const std::byte* from) {
+    short bits = 0;
+    std::memcpy(&bits, from, sizeof bits);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
+  }
+  // The permutation looks at four bits of an index: it is the decoding of both halves of a byte.
+  static void i4(const std::byte* from, F scale, F (&out)[2]) {
+    const F values = _mm512_mul_ps(scale, _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
+    const __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    out[0] = _mm512_permutexvar_ps(low, values);
+    out[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(low, 4), values);
+  }
+  static void prefetch(const std::byte* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
+};
+
+constexpr std::size_t kVector = 64;
+
+struct Quantised {
+  __m512i high;
+  __m512i low;
+};
+
+// 16 lanes of q as 32-bit integers.
+__m512i quantise(const float* x, std::size_t count, __m512 inverse) {
+  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFF : (1U << count) - 1);
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x), inverse));
+}
+
+// 16 columns: q = 256 * high + low, both signed bytes.
+void split(__m512i q, std::byte* high, std::byte* low) {
+  const __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(upper));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(q));
+}
+
+// The token's scale at `out`; the factor that gives q.
+__m512 scale_of(const float* x, std::size_t d, std::byte* out) {
+  __m512i largest = _mm512_setzero_si512();
+  for (std::size_t i = 0; i < d; i += 16) {
+    const auto mask = static_cast<__mmask16>(d - i >= 16 ? 0xFFFF : (1U << (d - i)) - 1);
+    // Magnitudes order like their bits, NaN above infinity.
+    const __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, x + i));
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF)));
+  }
+  const TokenScale scale = token_scale(_mm512_reduce_max_epi32(largest));
+  std::memcpy(out, &scale.scale, sizeof scale.scale);
+  return _mm512_set1_ps(scale.inverse);
+}
+
+__m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
+
+// 256 * high + low as floats.
+__m512 join(__m512i high, __m512i low) { return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low)); }
+
+// A token for i8 rows: [scale, padded] [a starting accumulator for each segment] [high, low of 64 columns] ...
+struct I8 {
+  static constexpr std::size_t kRows = 4;
+  static constexpr std::size_t kTokens = 2;
+
+  static std::size_t planes(std::size_t d) { return kVector * (1 + (d + kSegment - 1) / kSegment); }
+  static std::size_t prepared_bytes(std::size_t d) { return planes(d) + (d + kVector - 1) / kVector * 2 * kVector; }
+
+  static void prepare(const float* x, std::size_t d, std::byte* out) {
+    const __m512 inverse = scale_of(x, d, out);
+    std::byte* to = out + planes(d);
+    for (std::size_t begin = 0; begin < d; begin += kSegment) {
+      const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
+      __m512i high = _mm512_setzero_si512();
+      __m512i low = _mm512_setzero_si512();
+      for (std::size_t i = begin; i < end; i += kVector, to += 2 * kVector) {
+        for (std::size_t quarter = 0; quarter < 4; ++quarter) {
+          const std::size_t column = i + quarter * 16;
+          const __m512i q = column < end ? quantise(x + column, end - column, inverse) : _mm512_setzero_si512();
+          split(q, to + quarter * 16, to + kVector + quarter * 16);
+        }
+        const __m512i offset = _mm512_set1_epi8(static_cast<char>(128));
+        high = _mm512_dpbusd_epi32(high, offset, load(to));
+        low = _mm512_dpbusd_epi32(low, offset, load(to + kVector));
+      }
+      const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+      _mm512_storeu_si512(out + kVector * (1 + begin / kSegment), start);
+    }
+  }
+
+  template <std::size_t kR, std::size_t kT>
+  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+                   std::size_t d, float* out, std::size_t out_stride) {
+    __m512 sums[kR][kT];
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kR; ++r) {
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm512_setzero_ps();
+    }
+    const std::byte* plane = tokens + planes(d);
+    for (std::size_t begin = 0; begin < d; begin += kSegment) {
+      const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
+      __m512i high[kR][kT];
+      __m512i low[kR][kT];
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) {
+        const __m512i start = load(tokens + t * token_stride + kVector * (1 + begin / kSegment));
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) {
+          high[r][t] = _mm512_setzero_si512();
+          low[r][t] = start;
+        }
+      }
+      const auto step = [&](std::size_t i, const __m512i(&packed)[kR]) {
+        __m512i w[kR];
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) {
+          w[r] = _mm512_xor_si512(packed[r], _mm512_set1_epi8(static_cast<char>(128)));
+        }
+        EDGE_UNROLL
+        for (std::size_t t = 0; t < kT; ++t) {
+          const __m512i x_high = load(plane + i * 2 + t * token_stride);
+          const __m512i x_low = load(plane + i * 2 + t * token_stride + kVector);
+          EDGE_UNROLL
+          for (std::size_t r = 0; r < kR; ++r) {
+            high[r][t] = _mm512_dpbusd_epi32(high[r][t], w[r], x_high);
+            low[r][t] = _mm512_dpbusd_epi32(low[r][t], w[r], x_low);
+          }
+        }
+      };
+      __m512i packed[kR];
+      std::size_t i = begin;
+      for (; i + kVector <= end; i += kVector) {
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) {
+          Avx512::prefetch(rows + r * d + i + kPrefetchBytes);
+          packed[r] = load(rows + r * d + i);
+        }
+        step(i, packed);
+      }
+      if (i < end) {
+        for (std::size_t r = 0; r < kR; ++r)
+          packed[r] = _mm512_maskz_loadu_epi8((1ULL << (end - i)) - 1, rows + r * d + i);
+        step(i, packed);
+      }
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        EDGE_UNROLL
+        for (std::size_t t = 0; t < kT; ++t) {
+          const __m512 part = join(high[r][t], low[r][t]);
+          sums[r][t] = _mm512_add_ps(sums[r][t], part);
+        }
+      }
+    }
+    for (std::size_t r = 0; r < kR; ++r) {
+      for (std::size_t t = 0; t < kT; ++t) {
+        const float by_row = Avx512::sum(sums[r][t]) * load_float(scales + r * sizeof(float));
+        out[r * out_stride + t] = by_row * load_float(tokens + t * token_stride);
+      }
+    }
+  }
+};
+
+// A token for i4 rows: [scale, padded], then for each 128 columns, which are four groups, one a 128-bit lane:
+// [high of the groups' first halves] [high of the second] [low, first] [low, second] [the starting accumulator].
+struct I4 {
+  static constexpr std::size_t kRows = 4;
+  static constexpr std::size_t kTokens = 2;
+  static constexpr std::size_t kColumns = 128;
+  static constexpr std::size_t kBlock = 5 * kVector;
+
+  static std::size_t prepared_bytes(std::size_t d) { return kVector + (d + kColumns - 1) / kColumns * kBlock; }
+
+  static void prepare(const float* x, std::size_t d, std::byte* out) {
+    const __m512 inverse = scale_of(x, d, out);
+    std::byte* to = out + kVector;
+    for (std::size_t i = 0; i < d; i += kColumns, to += kBlock) {
+      for (std::size_t half = 0; half < 8; ++half) {
+        const std::size_t column = i + half * 16;
+        const __m512i q = column < d ? quantise(x + column, 16, inverse) : _mm512_setzero_si512();
+        std::byte* high = to + half % 2 * kVector + half / 2 * 16;
+        split(q, high, high + 2 * kVector);
+      }
+      const __m512i offset = _mm512_set1_epi8(8);
+      const __m512i none = _mm512_setzero_si512();
+      const __m512i high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(none, offset, load(to)), offset, load(to + kVector));
+      const __m512i low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(none, offset, load(to + 2 * kVector)), offset,
+                                              load(to + 3 * kVector));
+      _mm512_storeu_si512(to + 4 * kVector, _mm512_sub_epi32(none, _mm512_add_epi32(_mm512_slli_epi32(high, 8), low)));
+    }
+  }
+
+  template <std::size_t kR, std::size_t kT>
+  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+                   std::size_t d, float* out, std::size_t out_stride) {
+    const std::size_t scale_stride = d / kI4Group * 2;
+    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    const __m512i low_bits = _mm512_set1_epi8(15);
+    __m512 sums[kR][kT];
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kR; ++r) {
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm512_setzero_ps();
+    }
+    const std::byte* x = tokens + kVector;
+    for (std::size_t i = 0; i < d; i += kColumns, x += kBlock) {
+      __m512i packed[kR];
+      __m128i scale_bits[kR];
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        const std::byte* row = rows + r * (d / 2) + i / 2;
+        const std::byte* row_scales = scales + r * scale_stride + i / kI4Group * 2;
+        if (i + kColumns <= d) {
+          Avx512::prefetch(row + kPrefetchBytes);
+          packed[r] = load(row);
+          scale_bits[r] = _mm_loadu_si64(row_scales);
+        } else {
+          const std::size_t groups = (d - i) / kI4Group;
+          packed[r] = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1U << (4 * groups)) - 1), row);
+          scale_bits[r] = _mm_maskz_loadu_epi16(static_cast<__mmask8>((1U << groups) - 1), row_scales);
+        }
+      }
+      __m512i first[kR];
+      __m512i second[kR];
+      __m512 scale[kR];
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        first[r] = _mm512_and_si512(packed[r], low_bits);
+        second[r] = _mm512_and_si512(_mm512_srli_epi16(packed[r], 4), low_bits);
+        scale[r] = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_cvtph_ps(scale_bits[r])));
+      }
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) {
+        const std::byte* at = x + t * token_stride;
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) {
+          __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first[r], load(at));
+          __m512i low = _mm512_dpbusd_epi32(load(at + 4 * kVector), first[r], load(at + 2 * kVector));
+          high = _mm512_dpbusd_epi32(high, second[r], load(at + kVector));
+          low = _mm512_dpbusd_epi32(low, second[r], load(at + 3 * kVector));
+          sums[r][t] = _mm512_fmadd_ps(join(high, low), scale[r], sums[r][t]);
+        }
+      }
+    }
+    for (std::size_t r = 0; r < kR; ++r) {
+      for (std::size_t t = 0; t < kT; ++t) {
+        out[r * out_stride + t] = Avx512::sum(sums[r][t]) * load_float(tokens + t * token_stride);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+constinit const Kernels kAvx512Kernels = kernels_over<Avx512, I8, I4>();
+
+}  // namespace edge::kernels

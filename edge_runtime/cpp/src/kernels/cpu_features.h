@@ -1,0 +1,14 @@
+#pragma once
+
+namespace edge::kernels {
+
+struct CpuFeatures {
+  bool avx2 = false;         // with FMA and F16C, and an operating system that saves the registers
+  bool avx512_vnni = false;  // F, BW, DQ, VL and VNNI
+  bool dotprod = false;
+  bool i8mm = false;
+};
+
+CpuFeatures cpu_features();
+
+}  // namespace edge::kernels

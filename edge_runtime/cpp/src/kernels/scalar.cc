@@ -1,0 +1,142 @@
+// The reference: what every kernel means, one value at a time and summed in double precision or exactly.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "kernels/kernels.h"
+
+namespace edge::kernels {
+namespace {
+
+template <typename T>
+T load(const std::byte* from, std::size_t index) {
+  T value;
+  std::memcpy(&value, from + index * sizeof(T), sizeof(T));
+  return value;
+}
+
+float bf16_to_f32(std::uint16_t bits) {
+  const std::uint32_t wide = std::uint32_t{bits} << 16U;
+  float value = 0;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
+
+// A row's element without its scale, and the scale that belongs to it.
+template <DType kType>
+float element(const std::byte* row, std::size_t i) {
+  if constexpr (kType == DType::kF32) {
+    return load<float>(row, i);
+  } else if constexpr (kType == DType::kF16) {
+    return f16_to_f32(load<std::uint16_t>(row, i));
+  } else if constexpr (kType == DType::kBF16) {
+    return bf16_to_f32(load<std::uint16_t>(row, i));
+  } else if constexpr (kType == DType::kI8) {
+    return load<std::int8_t>(row, i);
+  } else {
+    constexpr std::size_t kHalf = kI4Group / 2;
+    const std::size_t within = i % kI4Group;
+    const auto packed = load<std::uint8_t>(row, i / kI4Group * kHalf + within % kHalf);
+    return static_cast<float>(within < kHalf ? packed & 15 : packed >> 4) - 8.0F;
+  }
+}
+
+template <DType kType>
+float scale(const std::byte* scales, std::size_t i) {
+  if constexpr (kType == DType::kI8) {
+    return load<float>(scales, 0);
+  } else if constexpr (kType == DType::kI4) {
+    return f16_to_f32(load<std::uint16_t>(scales, i / kI4Group));
+  } else {
+    return 1;
+  }
+}
+
+// [f32 scale, padded to 64 bytes] [i16 a column, padded to 64 bytes]
+constexpr std::size_t kHeader = 64;
+
+std::size_t prepared_bytes(std::size_t d) { return kHeader + (d * 2 + 63) / 64 * 64; }
+
+void prepare(const float* x, std::size_t d, std::byte* out) {
+  float largest = 0;
+  bool finite = true;
+  for (std::size_t i = 0; i < d; ++i) {
+    finite = finite && std::isfinite(x[i]);
+    largest = std::fmax(largest, std::fabs(x[i]));
+  }
+  const bool counts = finite && largest >= kSmallestActivation;
+  const float inverse = counts ? static_cast<float>(kActivationLimit) / largest : 0.0F;
+  float token_scale = counts ? largest / static_cast<float>(kActivationLimit) : 0.0F;
+  if (!finite) {
+    token_scale = std::numeric_limits<float>::quiet_NaN();
+  }
+  std::memcpy(out, &token_scale, sizeof token_scale);
+  for (std::size_t i = 0; i < d; ++i) {
+    const auto q = static_cast<std::int16_t>(counts ? std::lrint(x[i] * inverse) : 0);
+    std::memcpy(out + kHeader + i * 2, &q, sizeof q);
+  }
+}
+
+template <DType kType>
+void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
+  constexpr bool kQuantised = kType == DType::kI8 || kType == DType::kI4;
+  for (std::size_t row = 0; row < rows.count; ++row) {
+    const std::byte* data = rows.data + row * row_bytes(kType, d);
+    const std::byte* scales = kQuantised ? rows.scales + row * row_scale_bytes(kType, d) : nullptr;
+    for (std::size_t t = 0; t < tokens.count; ++t) {
+      const std::byte* token = tokens.data + t * tokens.stride;
+      double sum = 0;
+      for (std::size_t i = 0; i < d; ++i) {
+        const double x = kQuantised ? load<std::int16_t>(token + kHeader, i) : load<float>(token, i);
+        sum += static_cast<double>(element<kType>(data, i)) * scale<kType>(scales, i) * x;
+      }
+      const double token_scale = kQuantised ? load<float>(token, 0) : 1.0F;
+      out[row * tokens.count + t] = static_cast<float>(sum * token_scale);
+    }
+  }
+}
+
+template <DType kType>
+void add(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) {
+  for (std::size_t t = 0; t < tokens; ++t) {
+    for (std::size_t i = 0; i < d; ++i) {
+      double sum = 0;
+      for (std::size_t row = 0; row < rows.count; ++row) {
+        const std::byte* scales = rows.scales == nullptr ? nullptr : rows.scales + row * row_scale_bytes(kType, d);
+        const double weight = element<kType>(rows.data + row * row_bytes(kType, d), i);
+        sum += weight * scale<kType>(scales, i) * h[row * tokens + t];
+      }
+      y[t * d + i] = static_cast<float>(sum) + (accumulate ? y[t * d + i] : 0.0F);
+    }
+  }
+}
+
+void swiglu(float* gate, const float* up, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    gate[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
+  }
+}
+
+void sum(const float* parts, std::size_t count, std::size_t n, float* y) {
+  for (std::size_t i = 0; i < n; ++i) {
+    y[i] = parts[i];
+    for (std::size_t part = 1; part < count; ++part) {
+      y[i] += parts[part * n + i];
+    }
+  }
+}
+
+}  // namespace
+
+const Kernels kScalarKernels = {
+    .of = {{{nullptr, nullptr, dot<DType::kF32>, add<DType::kF32>},
+            {nullptr, nullptr, dot<DType::kF16>, add<DType::kF16>},
+            {nullptr, nullptr, dot<DType::kBF16>, add<DType::kBF16>},
+            {prepared_bytes, prepare, dot<DType::kI8>, add<DType::kI8>},
+            {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
+    .swiglu = swiglu,
+    .sum = sum,
+};
+
+}  // namespace edge::kernels

@@ -1,0 +1,173 @@
+// What the instruction sets share: products of f32 tokens with rows, sums of rows, SwiGLU; over a vector type V.
+//
+// V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the second
+// operand is NaN; sum adds the lanes, always in the same order); f16, bf16: kLanes elements as floats; i8, i4: a group
+// of 32 columns as q and as scale * (q - 8). V must be a type of the file that includes this: its instances are
+// compiled with that file's flags and must not be shared with another file's.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/kernels.h"
+
+#if defined(__clang__)
+#define EDGE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define EDGE_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace edge::kernels {
+
+// How far ahead of a streamed row to ask for its bytes. Hardware prefetchers stop at a page of 4 KiB.
+inline constexpr std::size_t kPrefetchBytes = 2048;
+
+// kLanes columns of a float row.
+template <class V, DType kType>
+typename V::F load_columns(const std::byte* row, std::size_t column) {
+  if constexpr (kType == DType::kF32) {
+    return V::load(reinterpret_cast<const float*>(row) + column);
+  } else if constexpr (kType == DType::kF16) {
+    return V::f16(row + column * 2);
+  } else {
+    static_assert(kType == DType::kBF16);
+    return V::bf16(row + column * 2);
+  }
+}
+
+template <DType kType>
+constexpr std::size_t bytes_of(std::size_t columns) {
+  constexpr std::size_t kHalfBytes[] = {8, 4, 4, 2, 1};
+  return columns * kHalfBytes[static_cast<std::size_t>(kType)] / 2;
+}
+
+// The last count < kLanes columns, zeros behind them: nothing is read beyond the row.
+template <class V, DType kType>
+typename V::F load_tail(const std::byte* row, std::size_t column, std::size_t count) {
+  alignas(64) std::byte padded[V::kLanes * 4] = {};
+  std::memcpy(padded, row + bytes_of<kType>(column), bytes_of<kType>(count));
+  return load_columns<V, kType>(padded, 0);
+}
+
+template <class V>
+void store_tail(float* to, typename V::F value, std::size_t count) {
+  alignas(64) float padded[V::kLanes];
+  V::store(padded, value);
+  std::memcpy(to, padded, count * sizeof(float));
+}
+
+// Calls tile<rows, tokens>(row, token) over a grid, in tiles of kRows x kTokens and smaller ones at the edges.
+// Rows outside: the rows of a tile come from memory once, then from the nearest cache for the other tokens.
+template <std::size_t kRows, std::size_t kTokens, class Tile>
+void for_tiles(std::size_t rows, std::size_t tokens, const Tile& tile) {
+  const auto along_tokens = [&]<std::size_t kTileRows>(std::size_t row) {
+    std::size_t token = 0;
+    for (; token + kTokens <= tokens; token += kTokens) {
+      tile.template operator()<kTileRows, kTokens>(row, token);
+    }
+    for (; token < tokens; ++token) {
+      tile.template operator()<kTileRows, 1>(row, token);
+    }
+  };
+  std::size_t row = 0;
+  for (; row + kRows <= rows; row += kRows) {
+    along_tokens.template operator()<kRows>(row);
+  }
+  for (; row < rows; ++row) {
+    along_tokens.template operator()<1>(row);
+  }
+}
+
+template <class V, DType kType, std::size_t kRows, std::size_t kTokens>
+void dot_tile(const std::byte* rows, std::size_t row_stride, const std::byte* tokens, std::size_t token_stride,
+              std::size_t d, float* out, std::size_t out_stride) {
+  using F = typename V::F;
+  F sums[kRows][kTokens];
+  EDGE_UNROLL
+  for (std::size_t r = 0; r < kRows; ++r) {
+    EDGE_UNROLL
+    for (std::size_t t = 0; t < kTokens; ++t) sums[r][t] = V::zero();
+  }
+  const auto step = [&](const F(&w)[kRows], const F(&x)[kTokens]) {
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) {
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kTokens; ++t) sums[r][t] = V::fma(w[r], x[t], sums[r][t]);
+    }
+  };
+  F w[kRows];
+  F x[kTokens];
+  std::size_t i = 0;
+  for (; i + V::kLanes <= d; i += V::kLanes) {
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) w[r] = load_columns<V, kType>(rows + r * row_stride, i);
+    EDGE_UNROLL
+    for (std::size_t t = 0; t < kTokens; ++t) x[t] = load_columns<V, DType::kF32>(tokens + t * token_stride, i);
+    step(w, x);
+  }
+  if (i < d) {
+    for (std::size_t r = 0; r < kRows; ++r) w[r] = load_tail<V, kType>(rows + r * row_stride, i, d - i);
+    for (std::size_t t = 0; t < kTokens; ++t) x[t] = load_tail<V, DType::kF32>(tokens + t * token_stride, i, d - i);
+    step(w, x);
+  }
+  EDGE_UNROLL
+  for (std::size_t r = 0; r < kRows; ++r) {
+    EDGE_UNROLL
+    for (std::size_t t = 0; t < kTokens; ++t) out[r * out_stride + t] = V::sum(sums[r][t]);
+  }
+}
+
+template <class V, DType kType>
+void dot_floats(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
+  const std::size_t stride = bytes_of<kType>(d);
+  for_tiles<V::kDotRows, V::kDotTokens>(
+      rows.count, tokens.count, [&]<std::size_t kRows, std::size_t kTokens>(std::size_t row, std::size_t token) {
+        dot_tile<V, kType, kRows, kTokens>(rows.data + row * stride, stride, tokens.data + token * tokens.stride,
+                                           tokens.stride, d, out + row * tokens.count + token, tokens.count);
+      });
+}
+
+// Silu by e^-v = 2^n * e^r, |r| <= ln 2 / 2: the series to the seventh power is good to half a unit in the last place.
+template <class V>
+typename V::F silu(typename V::F v) {
+  using F = typename V::F;
+  constexpr float kInverseFactorials[] = {1.0F / 5040, 1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F};
+  // Beyond these e^-v is infinite or vanishes beside 1. NaN passes through both.
+  const F u = V::max(V::broadcast(-104.0F), V::min(V::broadcast(104.0F), V::sub(V::zero(), v)));
+  const F n = V::round(V::mul(u, V::broadcast(1.44269504F)));
+  // ln 2 in two parts, so that n * ln 2 is subtracted without rounding.
+  const F r = V::fma(n, V::broadcast(-1.42860677e-6F), V::fma(n, V::broadcast(-0.693145752F), u));
+  F series = V::broadcast(kInverseFactorials[0]);
+  EDGE_UNROLL
+  for (std::size_t k = 1; k < 8; ++k) series = V::fma(series, r, V::broadcast(kInverseFactorials[k]));
+  return V::div(v, V::add(V::broadcast(1.0F), V::scale_by_power_of_two(series, n)));
+}
+
+template <class V>
+void swiglu(float* gate, const float* up, std::size_t n) {
+  std::size_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    V::store(gate + i, V::mul(silu<V>(V::load(gate + i)), V::load(up + i)));
+  }
+  if (i < n) {
+    const auto tail = [&](const float* from) {
+      return load_tail<V, DType::kF32>(reinterpret_cast<const std::byte*>(from), i, n - i);
+    };
+    store_tail<V>(gate + i, V::mul(silu<V>(tail(gate)), tail(up)), n - i);
+  }
+}
+
+template <class V>
+void sum_parts(const float* parts, std::size_t count, std::size_t n, float* y) {
+  std::size_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) {
+    typename V::F sum = V::load(parts + i);
+    for (std::size_t part = 1; part < count; ++part) sum = V::add(sum, V::load(parts + part * n + i));
+    V::store(y + i, sum);
+  }
+  for (; i < n; ++i) {
+    y[i] = parts[i];
+    for (std::size_t part = 1; part < count; ++part) y[i] += parts[part * n + i];
+  }
+}
+
+}  // namespace edge::kernels
