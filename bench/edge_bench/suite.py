@@ -29,7 +29,7 @@ KIB = 1024
 FINALISTS = (
     3  # settings of the raw reader that are measured again beside the pager: the best of them is the baseline
 )
-STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "mapped")
+STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "pool", "mapped")
 OURS, UNVERIFIED, EMPTY = "pager auto", "pager auto, unverified", "pager auto, from empty"
 
 
@@ -133,7 +133,7 @@ def single_blocks(bank: Bank, plan: Plan, raw: RawSetting) -> dict[str, Any]:
 
 def lanes(bank: Bank, targets: Sequence[Target], plan: Plan) -> list[dict[str, Any]]:
     """Cold bandwidth of the pager by the number of its lanes, without Python in between."""
-    kinds: tuple[StorageKind, ...] = ("direct", "mapped")
+    kinds: tuple[StorageKind, ...] = ("direct", "pool", "mapped")
     probes = [ProbeContestant(bank, kind, count) for kind in kinds for count in plan.lanes]
     times = interleave(probes, targets, plan.rounds, cold=True)
     return [times[p.name].row() | {"storage": p.storage, "lanes": p.lanes} for p in probes]

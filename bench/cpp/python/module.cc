@@ -66,7 +66,8 @@ class PagerProbe {
     options.verify = verify;
     std::vector<std::vector<std::string>> levels;
     for (const std::string& path : paths) levels.push_back({path});
-    pager_ = unwrap(without_gil([&] { return BlockingPager::open(levels, *kind, options, lanes); }));
+    pager_ = unwrap(
+        without_gil([&] { return BlockingPager::open(levels, *kind, options, {.lanes = lanes, .depth = lanes}); }));
   }
 
   // Nanoseconds of each of `count` times fetch, wait and release.

@@ -29,7 +29,7 @@ std::uint64_t Pager::shrink(std::uint64_t bytes) {
   while (freed < bytes && drop_hint(true) > 0) {  // freed when their reads have ended: not counted
   }
   for (const auto& [number, level] : levels_) {
-    for (const LevelFile& file : level) file.storage->trim();
+    for (const LevelFile& file : level.files) file.storage->trim();
   }
   return freed;
 }
