@@ -2,6 +2,7 @@
 #include "edge_runtime/bank_level.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cstring>
@@ -129,6 +130,29 @@ TEST_F(BankLevelFile, RefusesHostileHeaders) {
   const std::string page = std::to_string(BankLevel::open(path_)->spec().stride());
   EXPECT_EQ(code_of(with_header(bytes_, "[3," + page + "]", "[4611686018427387905," + page + "]")), bad);  // overflows
   EXPECT_EQ(code_of(with_header(bytes_, "{\"__metadata__\"", "[[[[[[[[[[[[[[[[[[[[\"x\"")), bad);
+}
+
+// A later version may have other tensors, a later kind or dtype other values: they are newer, not damaged.
+TEST_F(BankLevelFile, CallsWhatIsNewerUnsupportedWhateverElseDiffers) {
+  const auto newer = with_header(bytes_, "\"version\":\"1\"", "\"version\":\"2\"");
+  const std::string rows = "\"I32\",\"shape\":[4]";
+  EXPECT_EQ(code_of(with_header(newer, rows, "\"C64\",\"shape\":[2]")), ErrorCode::kUnsupported);
+  EXPECT_EQ(code_of(with_header(bytes_, rows, "\"C64\",\"shape\":[2]")), ErrorCode::kBadFormat);
+  EXPECT_EQ(code_of(with_header(newer, rows, "\"I33\",\"shape\":[4]")), ErrorCode::kBadFormat);  // no safetensors file
+  const std::pair<std::string, std::string> changes[] = {{"\"kind\":\"ffn\"", "\"kind\":\"fun\""},
+                                                         {"\"dtype\":\"i8\"", "\"dtype\":\"i7\""}};
+  for (const auto& [from, to] : changes) {
+    const auto later = with_header(bytes_, from, to);
+    EXPECT_EQ(code_of(with_header(later, "\"level\":\"1\"", "\"level\":\"a\"")), ErrorCode::kUnsupported);
+    EXPECT_EQ(code_of(with_header(later, "[1,2,3,4]", "[4,3,2,1]")), ErrorCode::kUnsupported);
+  }
+}
+
+TEST(BankLevelOpen, RefusesWhatIsNoFile) {
+  const TempDir dir;
+  EXPECT_EQ(BankLevel::open(dir.file("")).error().code, ErrorCode::kIo);  // a directory
+  ASSERT_EQ(::mkfifo(dir.file("pipe").c_str(), 0600), 0);
+  EXPECT_EQ(BankLevel::open(dir.file("pipe")).error().code, ErrorCode::kIo);  // does not wait for a writer
 }
 
 // A NUL ends the text for some parsers and not for others.
