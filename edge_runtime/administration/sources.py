@@ -16,6 +16,7 @@ from edge_runtime.bank_header import LevelSpec, shown
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundError
 
+NAMES = ("w1", "w2", "w3")
 FLOATS: dict[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
@@ -95,14 +96,15 @@ class TensorSource:
         entries: dict[str, Any] = dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
         shape = [spec.layers, spec.rows_per_block, spec.d_model]
         wanted = f"a block of this level is w1, w2 and w3 of {shape}"
-        if entries.keys() != {"w1", "w2", "w3"}:
+        if entries.keys() != set(NAMES):
             raise InvalidArgumentError(f"{path}: it holds {shown(', '.join(sorted(entries)))}; {wanted}")
-        for name, entry in entries.items():
+        for name in NAMES:
+            entry = entries[name]
             if list(entry["shape"]) != shape:
                 raise InvalidArgumentError(f"{path}: {name} is of {list(entry['shape'])}; {wanted}")
             if entry["dtype"] not in FLOATS:
                 raise InvalidArgumentError(f"{path}: {name} is {entry['dtype']}: give f32, f16 or bf16")
-        self._block = np.stack([_floats(entries[name]) for name in ("w1", "w2", "w3")], axis=1)
+        self._block = np.stack([_floats(entries[name]) for name in NAMES], axis=1)
 
     def write(self, node: int, writer: _core.LevelWriter) -> None:
         try:

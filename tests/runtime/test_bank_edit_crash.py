@@ -50,10 +50,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     crashed = files / "crashed"
     shutil.copytree(whole, crashed)
     made = kill_points.run(lambda: bank.compact(crashed), crashed).steps
-    # Before it unlinks the first old file: as much is left as there can be.
+    # After its commit, before it unlinks the first old file: as much is left as there can be.
     shutil.rmtree(crashed)
     shutil.copytree(whole, crashed)
-    kill_points.run(lambda: bank.compact(crashed), crashed, made.index("unlink"))
+    kill_points.run(lambda: bank.compact(crashed), crashed, commit_of(made) + 2)
     assert (crashed / "memory/journal.json").exists()
     return Scene(files, {"whole": whole, "crashed": crashed})
 
@@ -99,6 +99,11 @@ class Case:
         assert picture(self._bundle)[3] == found[3]
 
 
+def commit_of(steps: list[str]) -> int:
+    """The step that is the commit: the last name given is the manifest's."""
+    return max(i for i, step in enumerate(steps) if step.startswith("rename"))
+
+
 CASES = [("whole", change) for change in CHANGES] + [("crashed", "block"), ("crashed", "remove --compact")]
 
 
@@ -108,7 +113,7 @@ def test_a_kill_leaves_the_old_bank_or_the_new_one(
 ) -> None:
     """A few points of each command: around its commit, and in the middle of its files."""
     case = Case(scene, start, change, tmp_path)
-    commit = max(i for i, step in enumerate(case.steps) if step.startswith("rename"))
+    commit = commit_of(case.steps)
     for step in {commit // 2, commit, commit + 1}:
         case.kill_before(step)
 
