@@ -20,14 +20,16 @@ namespace edge::bench {
 // Evicts the block with the least value.
 class ByValue : public EvictionPolicy {
  public:
+  void used(Node /*node*/, std::uint64_t /*now*/) override {}
   void insert(const IdleBlock& block) override { blocks_.emplace(block.node, block); }
   void erase(const IdleBlock& block) override { blocks_.erase(block.node); }
-  std::optional<IdleBlock> coldest(std::uint64_t now) const override {
-    std::optional<IdleBlock> found;
+  std::optional<Node> coldest(std::uint64_t now) const override {
+    const IdleBlock* found = nullptr;
     for (const auto& [node, block] : blocks_) {
-      if (!found || colder(block, *found, now)) found = block;
+      if (found == nullptr || colder(block, *found, now)) found = &block;
     }
-    return found;
+    if (found == nullptr) return std::nullopt;
+    return found->node;
   }
   bool colder(const IdleBlock& a, const IdleBlock& b, std::uint64_t now) const override {
     const double first = value(a, now);
@@ -67,11 +69,7 @@ class Gdsf final : public ByValue {
     offered_.reset();
     ByValue::erase(block);
   }
-  std::optional<IdleBlock> coldest(std::uint64_t now) const override {
-    const auto found = ByValue::coldest(now);
-    if (found) offered_ = found->node;
-    return found;
-  }
+  std::optional<Node> coldest(std::uint64_t now) const override { return offered_ = ByValue::coldest(now); }
 
  private:
   double value(const IdleBlock& block, std::uint64_t /*now*/) const override { return values_.at(block.node); }
@@ -81,36 +79,11 @@ class Gdsf final : public ByValue {
   double floor_ = 0;
 };
 
-// Recency weighed by level, base^level.
+// Recency weighed by level: a block a level further down goes as soon as one four times as idle above it.
 class WeightedRecency final : public ByValue {
- public:
-  explicit WeightedRecency(double base) : base_(base) {}
-
- private:
   double value(const IdleBlock& block, std::uint64_t now) const override {
-    return -static_cast<double>(now - block.last_use + 1) * std::pow(base_, block.node.level);
+    return -std::ldexp(static_cast<double>(now - block.last_use + 1), 2 * static_cast<int>(block.node.level));
   }
-  double base_;
-};
-
-// Uses that count half after `half_life` fetches, remembered beyond eviction.
-class DecayedFrequency final : public ByValue {
- public:
-  explicit DecayedFrequency(double half_life) : half_life_(half_life) {}
-  void insert(const IdleBlock& block) override {
-    auto& [score, time] = history_[block.node];
-    score = 1 + score * std::exp2(-static_cast<double>(block.last_use - time) / half_life_);
-    time = block.last_use;
-    ByValue::insert(block);
-  }
-
- private:
-  double value(const IdleBlock& block, std::uint64_t /*now*/) const override {
-    const auto& [score, time] = history_.at(block.node);
-    return std::log2(score) + static_cast<double>(time) / half_life_;
-  }
-  std::map<Node, std::pair<double, std::uint64_t>> history_;
-  double half_life_;
 };
 
 // Knows the future: the block whose next use is farthest goes first. No policy that can be built reads much less.
@@ -137,21 +110,16 @@ inline std::vector<std::pair<std::string, PolicyMaker>> all_policies() {
   const auto plain = []<typename Policy>(Policy* /*type*/) {
     return [](const std::vector<Visit>&) { return std::make_unique<Policy>(); };
   };
-  const auto weighted = [](double base) {
-    return [base](const std::vector<Visit>&) { return std::make_unique<WeightedRecency>(base); };
-  };
-  const auto decayed = [](double half_life) {
-    return [half_life](const std::vector<Visit>&) { return std::make_unique<DecayedFrequency>(half_life); };
+  const auto decayed = [](double half_life, double level_weight) {
+    return [=](const std::vector<Visit>&) { return std::make_unique<DecayedFrequency>(half_life, level_weight); };
   };
   return {{"LRU", plain(static_cast<Lru*>(nullptr))},
           {"LFU", plain(static_cast<Lfu*>(nullptr))},
           {"GDSF", plain(static_cast<Gdsf*>(nullptr))},
-          {"recency x 2^level", weighted(2)},
-          {"recency x 4^level", weighted(4)},
-          {"recency x 16^level", weighted(16)},
-          {"decayed 64", decayed(64)},
-          {"decayed 256", decayed(256)},
-          {"decayed 1024", decayed(1024)},
+          {"recency x 4^level", [](const std::vector<Visit>&) { return std::make_unique<WeightedRecency>(); }},
+          {"fading 32", decayed(32, 0)},
+          {"fading 32, half a level", decayed(DecayedFrequency::kHalfLife, DecayedFrequency::kLevelWeight)},
+          {"fading 128, half a level", decayed(128, 1)},
           {"clairvoyant", [](const std::vector<Visit>& trace) { return std::make_unique<Clairvoyant>(trace); }}};
 }
 

@@ -38,12 +38,15 @@ struct Block {
   std::uint64_t last_use = 0;  // in fetches granted
   bool attached = true;        // false: abandoned or failed, only there until unused and not busy
   bool pinned = false;
-  bool hinted = false;  // a hint has brought it and no lease has had it yet
+  bool hinted = false;                               // a hint has brought it and no lease has had it yet
+  std::optional<std::uint64_t> hint = std::nullopt;  // what the last hint since its last use counts as
 
   bool complete() const { return layers_ready == layers.size(); }
 };
 
-inline IdleBlock idle_of(const Block& block) { return {block.node, block.bytes, block.uses, block.last_use}; }
+inline IdleBlock idle_of(const Block& block) {
+  return {block.node, block.bytes, block.uses, block.last_use, block.hint};
+}
 
 class BlockLoader {
  public:

@@ -176,6 +176,7 @@ void Pager::use(Block& block) {
   } else if (block.leases == 0 && !block.pinned) {
     policy_->erase(idle_of(block));
   }
+  block.hint.reset();
   ++block.uses;
   if (block.leases++ > 0) return;
   leased_bytes_ += block.bytes;
@@ -194,6 +195,8 @@ void Pager::drop_lease(LeaseId id) {
   const Lease lease = std::move(leases_.extract(id).mapped());
   for (Block* const block : lease.blocks) {
     if (!block->complete()) std::erase(block->waiters, id);
+    if (!block->pinned) policy_->used(block->node, counters_.fetches);
+    block->last_use = counters_.fetches;
     if (--block->leases > 0) continue;
     leased_bytes_ -= block->bytes;
     if (!block->pinned) held_bytes_ -= block->bytes;

@@ -47,18 +47,19 @@ std::uint64_t Pager::drop_hint(bool busy) {
 std::uint64_t Pager::evict_one() {
   const auto victim = policy_->coldest(counters_.fetches);
   if (!victim) return 0;
-  evict(*victim);
-  return victim->bytes;
+  Block& block = *attached_.at(*victim);
+  const std::uint64_t bytes = block.bytes;
+  policy_->erase(idle_of(block));
+  evict(block);
+  return bytes;
 }
 
-void Pager::evict(const IdleBlock& idle) {
-  policy_->erase(idle);
-  const auto entry = attached_.find(idle.node);
-  LevelStats& counters = *entry->second->counters;
-  counters.resident_bytes -= idle.bytes;
-  ++counters.evictions;
-  allocated_bytes_ -= idle.bytes;
-  attached_.erase(entry);
+// REQUIRES that the policy has let go of the block.
+void Pager::evict(Block& block) {
+  block.counters->resident_bytes -= block.bytes;
+  ++block.counters->evictions;
+  allocated_bytes_ -= block.bytes;
+  attached_.erase(block.node);
 }
 
 void Pager::start_waiting() {
@@ -91,7 +92,7 @@ Result<std::uint64_t> Pager::prefetch(std::span<const Node> nodes) {
   if (auto allowed = check(nodes); !allowed) return tl::make_unexpected(std::move(allowed.error()));
   std::uint64_t bytes = 0;
   for (const Wanted& want : plan(nodes)) {
-    const IdleBlock hint = {want.node, want.bytes, 0, hint_time()};
+    const IdleBlock hint = {want.node, want.bytes, 0, 0, hint_time()};
     // An earlier node of this hint may have taken the place of a later one.
     const auto found = attached_.find(want.node);
     if (found != attached_.end()) {
@@ -106,33 +107,34 @@ Result<std::uint64_t> Pager::prefetch(std::span<const Node> nodes) {
 
 std::uint64_t Pager::hint_time() const { return counters_.fetches - std::min(counters_.fetches, kHintAge); }
 
-// A block that is there already counts as one that the hint has brought, if it is colder.
+// A block that is there already is worth what one is that the hint has brought.
 void Pager::refresh(Block& block) {
   if (block.leases > 0 || block.pinned || !block.complete()) return;
-  const IdleBlock idle = idle_of(block);
-  IdleBlock hint = idle;
-  hint.last_use = hint_time();
-  if (!policy_->colder(idle, hint, counters_.fetches)) return;
-  policy_->erase(idle);
-  block.last_use = hint.last_use;
-  policy_->insert(hint);
+  policy_->erase(idle_of(block));
+  block.hint = hint_time();
+  policy_->insert(idle_of(block));
 }
 
 bool Pager::make_room_for_hint(const IdleBlock& hint) {
   std::uint64_t taken = allocated_bytes_ + waiting_bytes_ + reserved_bytes_ + hint.bytes;
-  std::vector<IdleBlock> colder;
+  std::vector<Block*> colder;
   while (taken > options_.budget) {
     const auto coldest = policy_->coldest(counters_.fetches);
-    if (!coldest || !policy_->colder(*coldest, hint, counters_.fetches)) break;
-    policy_->erase(*coldest);
-    colder.push_back(*coldest);
-    taken -= coldest->bytes;
+    if (!coldest) break;
+    Block& block = *attached_.at(*coldest);
+    if (!policy_->colder(idle_of(block), hint, counters_.fetches)) break;
+    policy_->erase(idle_of(block));
+    colder.push_back(&block);
+    taken -= block.bytes;
   }
   // All of them, or none for nothing.
   const bool fits = taken <= options_.budget;
-  for (const IdleBlock& block : colder) {
-    policy_->insert(block);
-    if (fits) evict(block);
+  for (Block* const block : colder) {
+    if (fits) {
+      evict(*block);
+    } else {
+      policy_->insert(idle_of(*block));
+    }
   }
   return fits;
 }
@@ -147,6 +149,7 @@ bool Pager::start_hint(const Wanted& wanted) {
   if (!block->pinned) {
     ++counters_.prefetches;
     block->hinted = true;
+    block->hint = hint_time();
     hints_.push_back(block);
   }
   loader_->begin({&block, 1}, BlockLoader::Urgency::kHint);
@@ -155,9 +158,7 @@ bool Pager::start_hint(const Wanted& wanted) {
 
 // A complete block that no lease uses any more, or yet.
 void Pager::rest(Block& block) {
-  if (block.pinned) return;
-  block.last_use = block.hinted ? hint_time() : counters_.fetches;
-  policy_->insert(idle_of(block));
+  if (!block.pinned) policy_->insert(idle_of(block));
 }
 
 // An incomplete block is given up: it failed, or nobody waits for it. A later fetch of its node reads it anew.

@@ -44,11 +44,13 @@ class PagerStress : public ::testing::Test {
   }
 
   void open(StorageKind kind, bool faulty) {
-    const auto pool = make_read_pool(kDefaultLanes);
-    std::vector<PagedLevel> levels;
     std::uint64_t path_bytes = 0;
+    for (const BankLevel& bank : banks_) path_bytes += bank.spec().stride();
+    budget_ = 5 * path_bytes;  // for eight threads: some have to be refused, and all evict
+    const auto device = make_device({.memory = make_block_memory(budget_)});
+    std::vector<PagedLevel> levels;
     for (std::uint32_t level = 0; level < kLevels; ++level) {
-      auto storage = *open_storage(banks_[level].path(), kind, pool);
+      auto storage = *open_storage(banks_[level].path(), kind, device);
       if (faulty) {
         auto wrapped = std::make_unique<FaultyStorage>(std::move(storage), std::vector<Fault>{});
         faulty_.push_back(wrapped.get());
@@ -56,9 +58,7 @@ class PagerStress : public ::testing::Test {
       }
       levels.emplace_back();
       levels.back().push_back({banks_[level], std::move(storage)});
-      path_bytes += banks_[level].spec().stride();
     }
-    budget_ = 5 * path_bytes;  // for eight threads: some have to be refused, and all evict
     pager_ = *BlockingPager::open(std::move(levels),
                                   PagerOptions{.budget = budget_, .pinned = {{1, 1}}, .chunk_bytes = kPage});
   }

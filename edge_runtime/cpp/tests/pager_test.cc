@@ -212,7 +212,7 @@ TEST(Pager, ReleaseDuringFlightAbandonsTheReads) {
   bank.expect_contents(bank.fetched({{1, 0}}), {{1, 0}});
 }
 
-TEST(Pager, EvictsTheLeastRecentBlockOfTheDeepestLevelFirst) {
+TEST(Pager, EvictsTheColdestBlockOfTheDeepestLevelFirst) {
   SimulatedBank bank;
   bank.open(bank.stride(1) + 3 * bank.stride(2));
   bank.pager().release(bank.fetched({{1, 0}}));  // the longest idle, but shallow

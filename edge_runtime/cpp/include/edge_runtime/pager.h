@@ -59,7 +59,7 @@ struct PagerOptions {
   // taken from the budget at open; they are read behind whatever is fetched, or as soon as they are fetched themselves.
   std::vector<Node> pinned = {};
   std::vector<std::uint32_t> pinned_levels = {};
-  std::function<std::unique_ptr<EvictionPolicy>()> eviction = make_level_weighted_recency;
+  std::function<std::unique_ptr<EvictionPolicy>()> eviction = make_decayed_frequency;
   std::uint64_t chunk_bytes = std::uint64_t{1} << 20;  // of one read; a multiple of kPage
 };
 
@@ -175,9 +175,6 @@ class Pager {
     bool pinned;
     Block* block;  // attached; null where it has to be read
   };
-  struct NodeHash {
-    std::size_t operator()(Node node) const { return std::hash<std::uint64_t>{}(node.index << 5U ^ node.level); }
-  };
 
   Pager(std::vector<PagedLevel> levels, const PagerOptions& options, const Clock& clock);
 
@@ -202,7 +199,7 @@ class Pager {
   void make_room();
   std::uint64_t drop_hint(bool busy);
   std::uint64_t evict_one();
-  void evict(const IdleBlock& idle);
+  void evict(Block& block);
   void start_waiting();
   Status give_memory(Block& block);
   std::uint64_t hint_time() const;
