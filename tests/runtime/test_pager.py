@@ -75,6 +75,7 @@ def test_views_are_the_bytes_of_the_file_in_place(pager: Pager, blocks: list[np.
             assert not view.flags.writeable
             assert memoryview(view).readonly
             assert memoryview(view).nbytes == blocks[level].shape[1]
+        del view  # it would keep the blocks beyond the lease
         with pager.fetch(PATH) as same:
             assert np.shares_memory(same.view(1), lease.view(1))
         assert lease.nodes() == PATH
