@@ -41,6 +41,10 @@ class Plan:
     chunks: tuple[int, ...]  # bytes of one read, swept for the raw reader
     depths: tuple[int, ...]
     sweep_rounds: int
+    finalists: (
+        int  # settings of the raw reader measured again beside the pager: the best of them is the baseline
+    )
+    unverified: tuple[StorageKind, ...]  # kinds measured without verification, too; `auto` among them
     rounds: int
     limit_s: float  # of each of: the sweep, cold, warm; a slow machine gets fewer rounds
     leases: int
@@ -49,18 +53,30 @@ class Plan:
 
 
 QUICK = Plan(
-    ("160M",), tuple(n * KIB for n in (512, 1024, 2048, 4096)), (2, 4, 8, 16), 4, 15, 14, 2000, False, ()
+    configs=("160M",),
+    chunks=tuple(n * KIB for n in (1024, 2048, 4096)),
+    depths=(2, 4, 8, 16),
+    sweep_rounds=4,
+    finalists=2,
+    unverified=("auto",),
+    rounds=15,
+    limit_s=14,
+    leases=2000,
+    blocks=False,
+    lanes=(),
 )
 FULL = Plan(
-    ("160M", "410M", "1.4B"),
-    tuple(n * KIB for n in (128, 256, 512, 1024, 2048, 4096, 8192)),
-    (1, 2, 4, 8, 16, 32),
-    9,
-    25,
-    math.inf,
-    10000,
-    True,
-    (1, 2, 4, 8),
+    configs=("160M", "410M", "1.4B"),
+    chunks=tuple(n * KIB for n in (128, 256, 512, 1024, 2048, 4096, 8192)),
+    depths=(1, 2, 4, 8, 16, 32),
+    sweep_rounds=9,
+    finalists=3,
+    unverified=STORAGES,
+    rounds=25,
+    limit_s=math.inf,
+    leases=10000,
+    blocks=True,
+    lanes=(1, 2, 4, 8),
 )
 
 
@@ -75,9 +91,10 @@ def raw_sweep(bank: Bank, targets: Sequence[Target], plan: Plan) -> list[tuple[R
     return sorted(((s, times[str(s)]) for s in settings), key=lambda pair: pair[1].median)
 
 
-def pagers(bank: Bank) -> list[PagerContestant]:
-    steady = [PagerContestant(bank, storage, verify) for storage in STORAGES for verify in (True, False)]
-    return [*steady, PagerContestant(bank, "auto", empty=True)]
+def pagers(bank: Bank, plan: Plan) -> list[PagerContestant]:
+    verified = [PagerContestant(bank, storage) for storage in STORAGES]
+    unverified = [PagerContestant(bank, storage, verify=False) for storage in plan.unverified]
+    return [*verified, *unverified, PagerContestant(bank, "auto", empty=True)]
 
 
 def require_right_bytes(contestants: Sequence[Contestant], target: Target) -> None:
@@ -148,10 +165,10 @@ def run_config(bank: Bank, plan: Plan, say: Callable[[str], None]) -> dict[str, 
 
     say(f"{config.name}: sweeping the raw reader")
     sweep = raw_sweep(bank, targets, plan)
-    finalists = [setting for setting, _ in sweep[:FINALISTS]]
+    finalists = [setting for setting, _ in sweep[: plan.finalists]]
     raws = [RawContestant(bank, s) for s in finalists]
     fresh = [RawContestant(bank, RawSetting(s.engine, s.chunk_bytes, s.depth, True)) for s in finalists]
-    ours = pagers(bank)
+    ours = pagers(bank, plan)
     contestants: list[Contestant] = [*ours, *raws, *fresh, *peers]
     require_right_bytes(contestants, targets[0])
     for contestant in ours:

@@ -9,13 +9,26 @@ import pytest
 from bank_files import TINY, tiny_bank
 
 from edge_bench import iobench, plot, report, suite
+from edge_bench._native import has_io_uring
 from edge_bench.banks import Bank
 from edge_bench.contestants import PagerContestant, Target
 from edge_bench.leases import sibling_switches, switches
 from edge_bench.peers import MemmapContestant, make_peers
 from edge_runtime.errors import StorageError
 
-PLAN = suite.Plan(("tiny",), (16384, 65536), (1, 3), 1, 2, 60, 5, True, (1, 2))
+PLAN = suite.Plan(
+    configs=("tiny",),
+    chunks=(16384, 65536),
+    depths=(1, 3),
+    sweep_rounds=1,
+    finalists=3,
+    unverified=suite.STORAGES,
+    rounds=2,
+    limit_s=60,
+    leases=5,
+    blocks=True,
+    lanes=(1, 2),
+)
 HEADLINE = {
     "cold_over_raw",
     "cold_over_raw_fresh",
@@ -97,8 +110,8 @@ def test_every_reader_has_a_row_of_the_same_form(record: dict[str, Any]) -> None
     assert all({key: type(row[key]) for key in ROW} == ROW for row in rows)
     assert all(row["cold"] is not None for row in config["cold"])
     assert all(row["cold"] is None for row in config["warm"])
-    # Eight settings, of which three and their likes with fresh memory run beside the pager.
-    assert len(config["raw_sweep"]) == 8
+    # Four settings an engine, of which three in all run beside the pager, and their likes with fresh memory.
+    assert len(config["raw_sweep"]) == 4 * (2 if has_io_uring() else 1)
     assert sum(row["name"].startswith("raw") for row in config["cold"]) == 6
     assert {row["name"] for row in config["warm"]} == {
         *(f"pager {kind}{kept}" for kind in ("auto", "direct", "mapped") for kept in ("", ", unverified")),
