@@ -26,9 +26,6 @@ from edge_runtime.errors import StorageError
 from edge_runtime.pager import StorageKind
 
 KIB = 1024
-FINALISTS = (
-    3  # settings of the raw reader that are measured again beside the pager: the best of them is the baseline
-)
 STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "pool", "mapped")
 OURS, UNVERIFIED, EMPTY = "pager auto", "pager auto, unverified", "pager auto, from empty"
 
@@ -41,15 +38,13 @@ class Plan:
     chunks: tuple[int, ...]  # bytes of one read, swept for the raw reader
     depths: tuple[int, ...]
     sweep_rounds: int
-    finalists: (
-        int  # settings of the raw reader measured again beside the pager: the best of them is the baseline
-    )
+    finalists: int  # settings of the raw reader measured beside the pager: the best is the baseline
     unverified: tuple[StorageKind, ...]  # kinds measured without verification, too; `auto` among them
     rounds: int
     limit_s: float  # of each of: the sweep, cold, warm; a slow machine gets fewer rounds
     leases: int
     blocks: bool  # single blocks of each level, too
-    lanes: tuple[int, ...]  # of the pager's pool
+    lanes: tuple[int, ...]  # of the pager: threads, and depth of its ring
 
 
 QUICK = Plan(

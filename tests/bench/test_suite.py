@@ -114,7 +114,7 @@ def test_every_reader_has_a_row_of_the_same_form(record: dict[str, Any]) -> None
     assert len(config["raw_sweep"]) == 4 * (2 if has_io_uring() else 1)
     assert sum(row["name"].startswith("raw") for row in config["cold"]) == 6
     assert {row["name"] for row in config["warm"]} == {
-        *(f"pager {kind}{kept}" for kind in ("auto", "direct", "mapped") for kept in ("", ", unverified")),
+        *(f"pager {kind}{kept}" for kind in suite.STORAGES for kept in ("", ", unverified")),
         "pager auto, from empty",
         "np.memmap copy",
         "mmap-ninja copy",
