@@ -39,7 +39,7 @@ lint: $(STAMP)  ## ruff, mypy, clang-format, clang-tidy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
+	@$(BIN)/clang-format --dry-run -Werror $(CPP_SOURCES)
 	scripts/tidy.sh
 
 format: $(STAMP)  ## write what lint asks of the layout

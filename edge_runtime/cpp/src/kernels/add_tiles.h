@@ -130,7 +130,7 @@ void add_tile(const Rows& rows, std::size_t stride, const float* weights, std::s
       std::memcpy(padded, data, bytes_of<kType>(width));
       data = padded;
     }
-    F scale = V::zero();
+    F scale = V::zero();  // NOLINT(misc-const-correctness): not where the dtype has no scales a group
     if constexpr (kType == DType::kI4) {
       scale = V::broadcast_f16(rows.scales + (row * (d / kI4Group) + column / kI4Group) * 2);
     }
