@@ -49,6 +49,7 @@ void DecayedFrequency::insert(const IdleBlock& block) {
 
 void DecayedFrequency::erase(const IdleBlock& block) {
   std::optional<double>& rank = nodes_[block.node].rank;
+  if (!rank) return;
   ranks_.erase({*rank, block.node});
   rank.reset();
 }

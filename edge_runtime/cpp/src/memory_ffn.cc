@@ -134,7 +134,8 @@ std::size_t partial_floats(const Chunks& chunks, std::size_t tokens, std::size_t
 
 float* aligned(float* pointer) {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);
-  return pointer + (kAlignment - address % kAlignment) % kAlignment / sizeof(float);
+  const std::size_t floats = (kAlignment - address % kAlignment) % kAlignment / sizeof(float);
+  return pointer + floats;
 }
 
 }  // namespace

@@ -45,7 +45,9 @@ class DirectStorage final : public QueuedStorage {
     return device().memory().acquire(length, report().path);
   }
   void trim() override { device().memory().trim(); }
-  std::size_t depth() const override { return ring_ != nullptr ? 2 * ring_->depth() : QueuedStorage::depth(); }
+  std::size_t depth() const override {
+    return ring_ != nullptr ? std::size_t{2} * ring_->depth() : QueuedStorage::depth();
+  }
 
  private:
   static bool aligned(const ReadRequest& request) {

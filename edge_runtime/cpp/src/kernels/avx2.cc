@@ -108,8 +108,8 @@ __m256i load_words(const std::byte* from) { return _mm256_loadu_si256(reinterpre
 struct I8 {
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
-  static constexpr auto prepared_bytes = bytes_of_token;
-  static constexpr auto prepare = prepare_token;
+  static std::size_t prepared_bytes(std::size_t d) { return bytes_of_token(d); }
+  static void prepare(const float* x, std::size_t d, std::byte* out) { prepare_token(x, d, out); }
 
   template <std::size_t kR, std::size_t kT>
   static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
@@ -180,8 +180,8 @@ struct I8 {
 struct I4 {
   static constexpr std::size_t kRows = 2;
   static constexpr std::size_t kTokens = 2;
-  static constexpr auto prepared_bytes = bytes_of_token;
-  static constexpr auto prepare = prepare_token;
+  static std::size_t prepared_bytes(std::size_t d) { return bytes_of_token(d); }
+  static void prepare(const float* x, std::size_t d, std::byte* out) { prepare_token(x, d, out); }
 
   template <std::size_t kR, std::size_t kT>
   static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,

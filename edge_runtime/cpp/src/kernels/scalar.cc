@@ -12,6 +12,8 @@ namespace {
 template <typename T>
 T load(const std::byte* from, std::size_t index) {
   T value;
+  // Null scales belong to dtypes that have none, which read none.
+  // NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker)
   std::memcpy(&value, from + index * sizeof(T), sizeof(T));
   return value;
 }
@@ -88,7 +90,8 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
       const std::byte* token = tokens.data + t * tokens.stride;
       double sum = 0;
       for (std::size_t i = 0; i < d; ++i) {
-        const double x = kQuantised ? load<std::int16_t>(token + kHeader, i) : load<float>(token, i);
+        const double x = kQuantised ? static_cast<double>(load<std::int16_t>(token + kHeader, i))
+                                    : static_cast<double>(load<float>(token, i));
         sum += static_cast<double>(element<kType>(data, i)) * scale<kType>(scales, i) * x;
       }
       const double token_scale = kQuantised ? load<float>(token, 0) : 1.0F;
