@@ -19,6 +19,7 @@ from edge_runtime import _core
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import parse_manifest
 from edge_runtime.errors import EdgeRuntimeError
+from edge_runtime.pager import Pager
 
 GOLDEN = Path(__file__).parent / "golden"
 # The same examples every time: a run that fails must fail again.
@@ -160,7 +161,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_level_files(folder: Path, data: bytes) -> None:
     path = folder / "level.safetensors"
     path.write_bytes(data)
-    by_core = verdict(lambda: _core.Pager([[str(path)]], budget=1 << 20, storage="direct"))
+    by_core = verdict(lambda: Pager([[path]], budget=1 << 20, storage="direct"))
     assert verdict(LevelReader, path) == by_core
 
 
