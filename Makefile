@@ -70,6 +70,9 @@ test-arm64:  ## the C++ tests built for 64-bit ARM, run through QEMU with pages 
 	  -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DFETCHCONTENT_SOURCE_DIR_GOOGLETEST=/usr/src/googletest >/dev/null
 	cmake --build build/arm64 -j $(JOBS)
 	ctest --test-dir build/arm64 --no-tests=error --output-on-failure -j $(JOBS)
+	@echo "skipped there, and why:"
+	@grep -A1 ': Skipped$$' build/arm64/Testing/Temporary/LastTest.log | sed '/: Skipped$$/d; /^--$$/d; s|^/[^ ]*: ||' | \
+	  sort | uniq -c
 
 reproduce-demo: $(STAMP)  ## the demo's claim over three seeds, with its controls
 	$(BIN)/python -m edge_pretrain.reproduce -o runs/reproduce --seeds 3

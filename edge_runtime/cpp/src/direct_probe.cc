@@ -35,11 +35,11 @@ class Window {
   }
 
   bool valid() const { return base_ != MAP_FAILED; }
-  // Whether the page at `at` in the window is cached.
+  // Whether the page at `at` in the window is cached. One byte stands for its page: emulators whose pages are larger
+  // than the kernel's would have it answer for several, beyond `state`.
   bool cached(std::uint64_t at) const {
     unsigned char state = 0;
-    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    return ::mincore(static_cast<std::byte*>(base_) + at, page, &state) == 0 && (state & 1U) != 0;
+    return ::mincore(static_cast<std::byte*>(base_) + at, 1, &state) == 0 && (state & 1U) != 0;
   }
 
  private:
