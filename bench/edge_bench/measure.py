@@ -2,8 +2,8 @@
 
 Cold means: the page cache of this system holds none of what is wanted. posix_fadvise(DONTNEED) drops the contestant's
 files, and mincore, asked after they were opened and right before the clock starts, says whether it has. What a drive or
-a hypervisor keeps is out of reach; so that it helps everybody alike, all read the same blocks in one round and the
-order changes from round to round.
+a hypervisor keeps is out of reach; so that it helps everybody alike, all read the same blocks in one round, and the
+order of each round is drawn anew.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -164,6 +165,7 @@ def interleave(
     """
     times = {c.name: Times(c.name, targets[0].bytes(c.bank)) for c in contestants}
     assert len(times) == len(contestants)
+    order = random.Random(0)
     end = time.monotonic() + limit_s
     gc.collect()
     gc.disable()
@@ -172,8 +174,8 @@ def interleave(
             if i >= FEWEST and time.monotonic() > end:
                 break
             target = targets[i % len(targets)]
-            first = i % len(contestants)
-            for contestant in [*contestants[first:], *contestants[:first]]:
+            # Not a rotation: whoever always came after the same one would be measured with what that one leaves behind.
+            for contestant in order.sample(contestants, len(contestants)):
                 kept = times[contestant.name] if i >= 0 else Times("", 1)
                 timed(contestant, target, kept, cold)
     finally:
