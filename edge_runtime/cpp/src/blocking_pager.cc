@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "device.h"
 #include "edge_runtime/clock.h"
 
 namespace edge {
@@ -66,21 +67,28 @@ std::optional<std::int64_t> Lease::fetch_ns() const {
 
 Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLevel> levels,
                                                            const PagerOptions& options) {
-  auto pager = Pager::open(std::move(levels), options, system_clock());
-  if (!pager) return tl::make_unexpected(std::move(pager.error()));
-  return std::shared_ptr<BlockingPager>(new BlockingPager(std::move(*pager)));
+  return open(std::move(levels), options, nullptr);
 }
 
 Result<std::shared_ptr<BlockingPager>> BlockingPager::open(const std::vector<std::vector<std::string>>& paths,
                                                            const Tiers& tiers, const PagerOptions& options,
                                                            DeviceOptions device) {
   if (device.memory == nullptr) device.memory = make_block_memory(options.budget);
+  device.ring = make_driven_ring();
   auto levels = open_levels(paths, tiers, device);
   if (!levels) return tl::make_unexpected(std::move(levels.error()));
-  return open(std::move(*levels), options);
+  return open(std::move(*levels), options, device.ring);
 }
 
-BlockingPager::BlockingPager(std::unique_ptr<Pager> pager) : pager_(std::move(pager)) {
+Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLevel> levels, const PagerOptions& options,
+                                                           std::shared_ptr<Ring> ring) {
+  auto pager = Pager::open(std::move(levels), options, system_clock());
+  if (!pager) return tl::make_unexpected(std::move(pager.error()));
+  return std::shared_ptr<BlockingPager>(new BlockingPager(std::move(*pager), std::move(ring)));
+}
+
+BlockingPager::BlockingPager(std::unique_ptr<Pager> pager, std::shared_ptr<Ring> ring)
+    : ring_(std::move(ring)), driven_(ring_ == nullptr ? nullptr : ring_->opened()), pager_(std::move(pager)) {
   pager_->set_waker([this] { wake(); });
   thread_ = std::thread([this] { run(); });
   wake();  // for the first poll, which begins to load what is pinned
@@ -88,15 +96,18 @@ BlockingPager::BlockingPager(std::unique_ptr<Pager> pager) : pager_(std::move(pa
 
 BlockingPager::~BlockingPager() {
   {
-    const std::scoped_lock lock(wake_mutex_);
-    stopping_ = true;
+    std::unique_lock lock(mutex_);
+    closing_ = true;
+    progress_.wait(lock, [this] { return !polling_; });
   }
-  wake_.notify_one();
+  pager_.reset();  // while what its reads wake, and who drives them, is still there
+  stopping_ = true;
+  wake();
   thread_.join();
-  pager_.reset();  // while what its reads wake is still there
 }
 
 void BlockingPager::wake() {
+  if (driven_ != nullptr) return driven_->wake();
   {
     const std::scoped_lock lock(wake_mutex_);
     woken_ = true;
@@ -104,20 +115,26 @@ void BlockingPager::wake() {
   wake_.notify_one();
 }
 
+void BlockingPager::sleep() {
+  if (driven_ != nullptr) return driven_->drive();
+  std::unique_lock lock(wake_mutex_);
+  wake_.wait(lock, [this] { return woken_; });
+  woken_ = false;
+}
+
 void BlockingPager::run() {
-  while (true) {
-    {
-      std::unique_lock lock(wake_mutex_);
-      wake_.wait(lock, [this] { return woken_ || stopping_; });
-      if (stopping_) return;
-      woken_ = false;
-    }
+  while (!stopping_) {
+    sleep();
     std::unique_lock lock(mutex_);
+    if (closing_) continue;
+    polling_ = true;
     do {
       // Between two layers: the next reads begin while layers are verified.
       pager_->poll_reads();
       progress_.notify_all();
-    } while (verify_one(lock));
+    } while (verify_one(lock) && !closing_);
+    polling_ = false;
+    progress_.notify_all();
   }
 }
 

@@ -8,7 +8,6 @@
 #include <array>
 #include <cerrno>
 #include <deque>
-#include <future>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -30,66 +29,64 @@ class UringRing final : public IoRing {
  public:
   UringRing(unsigned depth, FileDescriptor event) : event_(std::move(event)), slots_(depth) {
     for (std::size_t slot = depth; slot > 0; --slot) free_.push_back(slot - 1);
-    std::promise<int> opened;
-    auto result = opened.get_future();
-    thread_ = std::thread([this, opened = std::move(opened)]() mutable {
-      // Here, because the thread that makes such a ring is the one that may use it.
-      const int error = open();
-      opened.set_value(error);
-      if (error == 0) run();
-    });
-    open_error_ = result.get();
   }
   UringRing(const UringRing&) = delete;
   UringRing& operator=(const UringRing&) = delete;
   ~UringRing() override {
-    {
-      const std::scoped_lock lock(mutex_);
-      stopping_ = true;
-    }
-    wake();
-    thread_.join();
+    if (open_) ::io_uring_queue_exit(&ring_);
   }
 
-  int open_error() const { return open_error_; }  // an errno, 0: it runs
-  unsigned depth() const override { return static_cast<unsigned>(slots_.size()); }
-
-  void read(RingRead read) override {
-    bool first = false;
-    {
-      const std::scoped_lock lock(mutex_);
-      first = queue_.empty();
-      queue_.push_back(std::move(read));
-    }
-    if (first) wake();
-  }
-
- private:
+  // An errno, 0: it is open.
   int open() {
     const auto entries = static_cast<unsigned>(slots_.size()) + 1;  // and the wake-up
-    // The thread is in the kernel whenever it has nothing to do: completions need not interrupt it. Linux 6.1.
-    int error = -::io_uring_queue_init(entries, &ring_, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    // The driver is in the kernel whenever it has nothing to do: completions need not interrupt it. Linux 6.1.
+    constexpr unsigned kOneDriver = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED;
+    int error = -::io_uring_queue_init(entries, &ring_, kOneDriver);
+    disabled_ = error == 0;
     if (error == EINVAL) error = -::io_uring_queue_init(entries, &ring_, 0);
     if (error != 0) return error;
+    open_ = true;
     io_uring_probe* const probe = ::io_uring_get_probe_ring(&ring_);
     const bool reads = probe != nullptr && ::io_uring_opcode_supported(probe, IORING_OP_READ) != 0;
     ::io_uring_free_probe(probe);
-    if (reads) return 0;
-    ::io_uring_queue_exit(&ring_);
-    return EOPNOTSUPP;
+    return reads ? 0 : EOPNOTSUPP;
   }
 
-  void wake() const { (void)::eventfd_write(event_.get(), 1); }
-
-  void run() {
-    listen();
-    while (true) {
-      if (!submit()) break;
-      const int submitted = ::io_uring_submit_and_wait(&ring_, 1);
-      if (submitted < 0 && submitted != -EINTR) std::this_thread::yield();  // out of memory for a moment
-      reap();
+  void read(RingRead read) override {
+    {
+      const std::scoped_lock lock(mutex_);
+      queue_.push_back(std::move(read));
+      if (queue_.size() > 1) return;  // it is on its way
     }
-    ::io_uring_queue_exit(&ring_);
+    wake();
+  }
+
+  void wake() override {
+    {
+      const std::scoped_lock lock(mutex_);
+      // Before it waits again it begins what is queued; and what it wakes itself for is why it does not wait.
+      if (std::this_thread::get_id() == driver_) return;
+    }
+    (void)::eventfd_write(event_.get(), 1);
+  }
+
+  void drive() override {
+    if (!listening_) start();
+    submit();
+    // An error, such as memory short for a moment, leaves the requests where they are: the next drive() tries again.
+    (void)::io_uring_submit_and_wait(&ring_, 1);
+    reap();
+  }
+
+ private:
+  void start() {
+    {
+      const std::scoped_lock lock(mutex_);
+      driver_ = std::this_thread::get_id();
+    }
+    if (disabled_) (void)::io_uring_enable_rings(&ring_);  // from here on the ring is this thread's
+    listen();
+    listening_ = true;
   }
 
   void listen() {
@@ -98,13 +95,13 @@ class UringRing final : public IoRing {
     ::io_uring_sqe_set_data64(entry, kWake);
   }
 
-  // Begins what is queued, as far as there are slots. False once nothing is left to do and nothing will come.
-  bool submit() {
+  // Begins what is queued, as far as there are slots.
+  void submit() {
     while (!free_.empty()) {
       RingRead read;
       {
         const std::scoped_lock lock(mutex_);
-        if (queue_.empty()) return !stopping_ || free_.size() < slots_.size();
+        if (queue_.empty()) return;
         read = std::move(queue_.front());
         queue_.pop_front();
       }
@@ -122,7 +119,6 @@ class UringRing final : public IoRing {
       // Each on its own: fresh pages are faulted in meanwhile, and a batch would hold the first read back for the last.
       (void)::io_uring_submit(&ring_);
     }
-    return true;
   }
 
   void reap() {
@@ -144,13 +140,14 @@ class UringRing final : public IoRing {
   }
 
   const FileDescriptor event_;
-  int open_error_ = 0;
   std::mutex mutex_;
   std::deque<RingRead> queue_;
-  bool stopping_ = false;
-  std::thread thread_;
-  // Of the thread:
+  std::thread::id driver_;
+  // Of the driver:
   io_uring ring_{};
+  bool open_ = false;
+  bool disabled_ = false;
+  bool listening_ = false;
   std::uint64_t event_count_ = 0;
   std::vector<RingRead> slots_;
   std::vector<std::size_t> free_;
@@ -163,8 +160,8 @@ Result<std::unique_ptr<IoRing>> IoRing::create(unsigned depth) {
   int error = errno;
   if (event.valid()) {
     auto ring = std::make_unique<UringRing>(depth, std::move(event));
-    if (ring->open_error() == 0) return ring;
-    error = ring->open_error();
+    error = ring->open();
+    if (error == 0) return ring;
   }
   return fail(ErrorCode::kUnsupported, "the system refuses io_uring: " + std::generic_category().message(error));
 }

@@ -45,9 +45,7 @@ class DirectStorage final : public QueuedStorage {
     return device().memory().acquire(length, report().path);
   }
   void trim() override { device().memory().trim(); }
-  std::size_t depth() const override {
-    return ring_ != nullptr ? std::size_t{2} * ring_->depth() : QueuedStorage::depth();
-  }
+  std::size_t depth() const override { return ring_ != nullptr ? device().depth() : QueuedStorage::depth(); }
 
  private:
   static bool aligned(const ReadRequest& request) {
@@ -118,7 +116,7 @@ Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::share
   if (!uncached.fd.valid()) {
     how += "; buffered reads, their pages dropped at once";
   } else if (kind != StorageKind::kPool) {
-    if (const auto found = device->ring()) {
+    if (const auto found = device->ring().open()) {
       ring = *found;
     } else {
       how += "; " + found.error().message;

@@ -27,7 +27,7 @@ class QueuedStorage : public Storage {
   void set_waker(std::function<void()> waker) final { waker_ = std::move(waker); }
 
  protected:
-  Device& device() { return *device_; }
+  Device& device() const { return *device_; }
   // Has read() run on a thread of the device's pool.
   void read_on_pool(const ReadRequest& request);
   // Whether drain() has called off what has not begun. Any thread.

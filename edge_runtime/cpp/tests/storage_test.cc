@@ -39,7 +39,7 @@ class StorageOfKind : public ::testing::TestWithParam<StorageKind> {
   TempDir dir_;
   std::string path_ = dir_.file("file");
   std::vector<std::byte> bytes_ = random_bytes(kFileBytes, 5);
-  std::shared_ptr<Device> device_ = make_device({.lanes = 3, .depth = 3});
+  std::shared_ptr<Device> device_ = make_device({.lanes = 3, .depth = 6});
 };
 INSTANTIATE_TEST_SUITE_P(All, StorageOfKind,
                          ::testing::Values(StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped,

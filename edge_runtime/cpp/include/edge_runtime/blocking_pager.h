@@ -2,6 +2,7 @@
 // wait help to verify.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,7 @@
 namespace edge {
 
 class BlockingPager;
+class IoRing;
 
 // Blocks in memory, kept there as long as the lease lives. Made by BlockingPager::fetch; keeps its pager alive.
 // Thread-safe. It is in the lease registry from fetch to cancel, replacement or destruction.
@@ -95,9 +97,13 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
  private:
   friend class Lease;
 
-  explicit BlockingPager(std::unique_ptr<Pager> pager);
+  // `ring`: what reads of the pager's storages go through and this pager drives; null where there is none such.
+  BlockingPager(std::unique_ptr<Pager> pager, std::shared_ptr<Ring> ring);
+  static Result<std::shared_ptr<BlockingPager>> open(std::vector<PagedLevel> levels, const PagerOptions& options,
+                                                     std::shared_ptr<Ring> ring);
   void run();
   void wake();
+  void sleep();  // until wake(), or until the ring has completed something
   // Waits until the layer, or with nullopt every layer, is ready. REQUIRES the lock on mutex_.
   Status wait(std::unique_lock<std::mutex>& lock, const Lease& lease, std::optional<std::uint64_t> layer);
   // Verifies one layer without the lock, on the thread that calls; false where none has arrived. REQUIRES the lock on
@@ -110,10 +116,16 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
   std::int64_t stall_ns_ = 0;
   Histogram stall_latency_ns_;
 
+  const std::shared_ptr<Ring> ring_;
+  IoRing* const driven_;  // of ring_; null where no storage reads through it: then wake_ is what the thread sleeps on
   std::mutex wake_mutex_;
   std::condition_variable wake_;
   bool woken_ = false;
-  bool stopping_ = false;
+  // Under mutex_: the thread is in the pager, if without the lock for a while; the pager is being closed, so that the
+  // thread drives its ring on but leaves the pager alone.
+  bool polling_ = false;
+  bool closing_ = false;
+  std::atomic<bool> stopping_ = false;
 
   std::unique_ptr<Pager> pager_;
   std::thread thread_;

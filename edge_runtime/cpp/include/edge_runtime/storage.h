@@ -88,15 +88,22 @@ class Storage {
 class BlockMemory;
 std::shared_ptr<BlockMemory> make_block_memory(std::uint64_t limit);
 
-// What reads the files of one device: a ring of io_uring where the system grants one, and threads for everything else.
-// Both start with the first read that needs them. Thread-safe.
+// The ring of io_uring that direct reads go through, if the system grants one. By default each Device has its own, with a
+// thread that waits for it; BlockingPager hands its devices one that its own thread drives, so that a completion wakes
+// one thread and not two.
+class Ring;
+std::shared_ptr<Ring> make_driven_ring();
+
+// What reads the files of one device: a ring where there is one, and threads for everything else. All of it starts with
+// the first read that needs it. Thread-safe.
 class Device;
-inline constexpr unsigned kDefaultLanes = 4;  // measured: UFS 4 and NVMe gain little beyond it at 1 MiB a request
-inline constexpr unsigned kDefaultDepth = 8;  // measured: 4 leaves the queue empty at times, 16 gains nothing
+inline constexpr unsigned kDefaultLanes = 4;   // measured: UFS 4 and NVMe gain little beyond it at 1 MiB a request
+inline constexpr unsigned kDefaultDepth = 16;  // a 14 MB block at once: none of its reads waits for a busy processor
 struct DeviceOptions {
   unsigned lanes = kDefaultLanes;                 // threads: reads at once where the ring does not run
-  unsigned depth = kDefaultDepth;                 // reads at once in the ring
+  unsigned depth = kDefaultDepth;                 // reads of one file at once in the ring
   std::shared_ptr<BlockMemory> memory = nullptr;  // shared with other devices; null: memory that keeps nothing
+  std::shared_ptr<Ring> ring = nullptr;           // shared with other devices; null: one of its own
 };
 std::shared_ptr<Device> make_device(const DeviceOptions& options = {});
 
