@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "block_pages.h"
 #include "edge_runtime/storage.h"
 
 namespace edge {
@@ -26,7 +27,8 @@ class BlockMemory {
   void discharge(std::uint64_t length);
   // Gives the system back what is kept.
   void trim();
-  std::uint64_t kept_bytes() const;
+  std::uint64_t kept_bytes() const;   // of released blocks, for the next ones
+  std::uint64_t spare_bytes() const;  // left over from huge pages
 
  private:
   struct Kept {
@@ -35,13 +37,16 @@ class BlockMemory {
   };
 
   static void give_back(void* owner, std::byte* data, std::uint64_t length);
-  void make_room(std::uint64_t length);  // REQUIRES the lock
+  // REQUIRE the lock.
+  void make_room(std::uint64_t length);
+  std::uint64_t room(std::uint64_t length) const;  // that blocks of so many more bytes leave for spare memory
 
   const std::uint64_t limit_;
   mutable std::mutex mutex_;
   std::deque<Kept> kept_;  // the longest kept first
   std::uint64_t kept_bytes_ = 0;
   std::uint64_t live_bytes_ = 0;
+  BlockPages pages_;
 };
 
 }  // namespace edge

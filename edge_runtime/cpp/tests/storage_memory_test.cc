@@ -1,7 +1,10 @@
 // Memory of blocks is handed on, and never exceeds its limit.
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../src/block_memory.h"
@@ -72,6 +75,42 @@ TEST(BlockMemory, KeepsNothingWithoutALimitAndAfterTrim) {
   EXPECT_EQ(memory.kept_bytes(), kPage);
   memory.trim();
   EXPECT_EQ(memory.kept_bytes(), 0U);
+  EXPECT_EQ(memory.spare_bytes(), 0U);
+}
+
+// Blocks share huge pages: each has its own bytes all the same, and all of it stays below the limit.
+TEST(BlockMemory, BlocksOfAllSizesStayApartAndBelowTheLimit) {
+  const std::vector<std::uint64_t> pages = {1, 15, 16, 17, 53, 64, 72, 128, 129, 200, 211, 256, 300};
+  for (const std::uint64_t limit : {std::uint64_t{0}, 600 * kPage, 1000 * kPage}) {
+    BlockMemory memory(limit);
+    struct Filled {
+      Buffer buffer;
+      std::uint64_t length;
+      std::byte value;
+    };
+    std::vector<Filled> blocks;
+    std::uint64_t live = 0;
+    std::mt19937 random(3);
+    for (int round = 0; round < 400; ++round) {
+      const std::uint64_t length = pages[random() % pages.size()] * kPage;
+      const std::uint64_t most = std::max(limit, 600 * kPage);
+      while (!blocks.empty() && (live + length > most || random() % 4 == 0)) {
+        const auto which = static_cast<std::ptrdiff_t>(random() % blocks.size());
+        const Filled& block = blocks[static_cast<std::size_t>(which)];
+        const std::vector<std::byte> expected(block.length, block.value);
+        ASSERT_EQ(std::memcmp(block.buffer.get(), expected.data(), block.length), 0) << round;
+        live -= block.length;
+        blocks.erase(blocks.begin() + which);
+      }
+      auto buffer = memory.acquire(length, "file");
+      ASSERT_TRUE(buffer);
+      const auto value = static_cast<std::byte>(round);
+      std::memset(buffer->get(), static_cast<int>(value), length);
+      blocks.push_back({std::move(*buffer), length, value});
+      live += length;
+      ASSERT_LE(live + memory.kept_bytes() + memory.spare_bytes(), std::max(live, limit)) << round;
+    }
+  }
 }
 
 TEST(BlockMemory, SaysThatTheSystemHasNone) {
