@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=count, default=1, metavar="N", help="of the paths (default: %(default)s)"
     )
-    parser.add_argument("--storage", choices=("auto", "direct", "mapped", "uring", "pool"), default="auto")
+    parser.add_argument("--storage", choices=("auto", "direct", "mapped", "uring"), default="auto")
     parser.add_argument("--json", action="store_true", help="print the JSON record instead of a summary")
     return guarded(parser, run, arguments)
 

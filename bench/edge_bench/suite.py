@@ -26,7 +26,7 @@ from edge_runtime.errors import StorageError
 from edge_runtime.pager import StorageKind
 
 KIB = 1024
-STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "pool", "mapped")
+STORAGES: tuple[StorageKind, ...] = ("auto", "direct", "mapped")
 OURS, UNVERIFIED, EMPTY = "pager auto", "pager auto, unverified", "pager auto, from empty"
 
 
@@ -145,7 +145,7 @@ def single_blocks(bank: Bank, plan: Plan, raw: RawSetting) -> dict[str, Any]:
 
 def lanes(bank: Bank, targets: Sequence[Target], plan: Plan) -> list[dict[str, Any]]:
     """Cold bandwidth of the pager by the number of its lanes, without Python in between."""
-    kinds: tuple[StorageKind, ...] = ("direct", "pool", "mapped")
+    kinds: tuple[StorageKind, ...] = ("direct", "mapped")
     probes = [ProbeContestant(bank, kind, count) for kind in kinds for count in plan.lanes]
     times = interleave(probes, targets, plan.rounds, cold=True)
     return [times[p.name].row() | {"storage": p.storage, "lanes": p.lanes} for p in probes]

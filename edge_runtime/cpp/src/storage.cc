@@ -10,7 +10,7 @@ namespace edge {
 
 namespace {
 
-constexpr std::array<std::string_view, 5> kNames = {"auto", "direct", "mapped", "uring", "pool"};
+constexpr std::array<std::string_view, 4> kNames = {"auto", "direct", "mapped", "uring"};
 
 Result<std::unique_ptr<Storage>> open_auto(const std::string& path, std::shared_ptr<Device> device) {
 #ifdef __APPLE__
@@ -49,7 +49,6 @@ Result<std::unique_ptr<Storage>> open_storage(const std::string& path, StorageKi
       return open_mapped(path, std::move(device));
     case StorageKind::kDirect:
     case StorageKind::kUring:
-    case StorageKind::kPool:
       return open_direct(path, std::move(device), "asked for", kind);
   }
   return fail(ErrorCode::kInvalidArgument, path + ": no such storage kind");

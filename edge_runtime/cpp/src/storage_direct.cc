@@ -99,7 +99,7 @@ class DirectStorage final : public QueuedStorage {
 
 Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::shared_ptr<Device> device,
                                              const std::string& why, StorageKind kind) {
-  if (kind != StorageKind::kDirect && kind != StorageKind::kUring && kind != StorageKind::kPool) {
+  if (kind != StorageKind::kDirect && kind != StorageKind::kUring) {
     return fail(ErrorCode::kInvalidArgument, path + ": storage " + std::string(name(kind)) + " is not a direct one");
   }
   FileDescriptor buffered(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -115,7 +115,7 @@ Result<std::unique_ptr<Storage>> open_direct(const std::string& path, std::share
   IoRing* ring = nullptr;
   if (!uncached.fd.valid()) {
     how += "; buffered reads, their pages dropped at once";
-  } else if (kind != StorageKind::kPool) {
+  } else if (kind == StorageKind::kUring) {
     if (const auto found = device->ring().open()) {
       ring = *found;
     } else {

@@ -43,6 +43,8 @@ class PagerStress : public ::testing::Test {
     }
   }
 
+  const std::string& path() const { return banks_[0].path(); }
+
   void open(StorageKind kind, bool faulty) {
     std::uint64_t path_bytes = 0;
     for (const BankLevel& bank : banks_) path_bytes += bank.spec().stride();
@@ -216,6 +218,14 @@ class PagerStress : public ::testing::Test {
 
 TEST_F(PagerStress, DirectReads) {
   open(StorageKind::kDirect, false);
+  run();
+  EXPECT_EQ(failed(), 0U);
+}
+
+TEST_F(PagerStress, RingReads) {
+  const auto storage = open_storage(path(), StorageKind::kUring, make_device());
+  if (!storage) GTEST_SKIP() << storage.error().message;
+  open(StorageKind::kUring, false);
   run();
   EXPECT_EQ(failed(), 0U);
 }

@@ -43,7 +43,7 @@ class StorageOfKind : public ::testing::TestWithParam<StorageKind> {
 };
 INSTANTIATE_TEST_SUITE_P(All, StorageOfKind,
                          ::testing::Values(StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped,
-                                           StorageKind::kUring, StorageKind::kPool),
+                                           StorageKind::kUring),
                          [](const auto& instance) { return std::string(name(instance.param)); });
 
 TEST_P(StorageOfKind, BringsTheBytesOfManyRequestsAtOnce) {
@@ -137,17 +137,10 @@ TEST_P(StorageOfKind, SaysHowItReadsAndWhy) {
       EXPECT_EQ(backend, "mapped");
       break;
     case StorageKind::kDirect:
-      EXPECT_TRUE(buffered || backend == "direct/io_uring" || backend == "direct/pool") << backend;
-      // Second choices are explained.
-      if (backend == "direct/pool") {
-        EXPECT_NE(reason.find("io_uring"), std::string::npos) << reason;
-      }
+      EXPECT_TRUE(buffered || backend == "direct/pool") << backend;
       break;
     case StorageKind::kUring:
       EXPECT_EQ(backend, "direct/io_uring");
-      break;
-    case StorageKind::kPool:
-      EXPECT_TRUE(buffered || backend == "direct/pool") << backend;
       break;
     case StorageKind::kAuto:
       EXPECT_EQ(backend, "mapped");  // it has just been written: it lies in the page cache
@@ -218,7 +211,7 @@ TEST_P(StorageOfKind, ColdFilesAreReadDirectlyWhereThatWorks) {
 
 TEST(StorageKindNames, RoundTrip) {
   for (const StorageKind kind :
-       {StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped, StorageKind::kUring, StorageKind::kPool}) {
+       {StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped, StorageKind::kUring}) {
     EXPECT_EQ(parse_storage_kind(name(kind)), kind);
   }
   EXPECT_EQ(parse_storage_kind("ram"), std::nullopt);

@@ -44,13 +44,13 @@ class TiersTest : public ::testing::TestWithParam<StorageKind> {
   std::vector<std::vector<std::byte>> bytes_;
 };
 INSTANTIATE_TEST_SUITE_P(All, TiersTest,
-                         ::testing::Values(StorageKind::kDirect, StorageKind::kPool, StorageKind::kMapped),
+                         ::testing::Values(StorageKind::kDirect, StorageKind::kMapped),
                          [](const auto& instance) { return std::string(name(instance.param)); });
 
 TEST_P(TiersTest, EachLevelIsReadInItsOwnWay) {
   Tiers tiers(GetParam());
   tiers.levels[1] = {.kind = StorageKind::kMapped};
-  tiers.levels[2] = {.kind = StorageKind::kPool,
+  tiers.levels[2] = {.kind = StorageKind::kDirect,
                      .throttle = std::make_shared<ThrottledDevice>(
                          SimulatedDevice::Profile{.latency_ns = 1000, .bytes_per_second = 1e9, .lanes = 1})};
   const auto pager = open(tiers);

@@ -119,7 +119,7 @@ Tier tier_of(const PyTier& tier) {
   const auto kind = parse_storage_kind(tier.first);
   if (!kind) {
     raise(
-        {ErrorCode::kInvalidArgument, "unknown storage '" + tier.first + "': use auto, direct, mapped, uring or pool"});
+        {ErrorCode::kInvalidArgument, "unknown storage '" + tier.first + "': use auto, direct, mapped or uring"});
   }
   return {.kind = *kind, .throttle = tier.second};
 }

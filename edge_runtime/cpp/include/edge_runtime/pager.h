@@ -60,7 +60,7 @@ struct PagerOptions {
   std::vector<Node> pinned = {};
   std::vector<std::uint32_t> pinned_levels = {};
   std::function<std::unique_ptr<EvictionPolicy>()> eviction = make_decayed_frequency;
-  std::uint64_t chunk_bytes = std::uint64_t{2} << 20;  // of one read; a multiple of kPage. 2 MiB: a huge page
+  std::uint64_t chunk_bytes = std::uint64_t{1} << 20;  // of one read; a multiple of kPage
 };
 
 using LeaseId = std::uint64_t;

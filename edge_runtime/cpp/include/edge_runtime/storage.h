@@ -97,7 +97,7 @@ std::shared_ptr<Ring> make_driven_ring();
 // What reads the files of one device: a ring where there is one, and threads for everything else. All of it starts with
 // the first read that needs it. Thread-safe.
 class Device;
-inline constexpr unsigned kDefaultLanes = 4;   // measured: UFS 4 and NVMe gain little beyond it at 1 MiB a request
+inline constexpr unsigned kDefaultLanes = 6;   // measured at 1 MiB a read: four fill the device, six also hide the verification
 inline constexpr unsigned kDefaultDepth = 16;  // a 14 MB block at once: none of its reads waits for a busy processor
 struct DeviceOptions {
   unsigned lanes = kDefaultLanes;                 // threads: reads at once where the ring does not run
@@ -109,12 +109,13 @@ std::shared_ptr<Device> make_device(const DeviceOptions& options = {});
 
 enum class StorageKind : std::uint8_t {
   kAuto,
-  kDirect,  // kUring where it works, else kPool
+  // By threads: with six of them a cold path that is verified is there as soon as one that is not. One thread that drives
+  // a ring and verifies too takes longer (docs/benchmarks.md).
+  kDirect,
   kMapped,
   kUring,  // direct, through io_uring or not at all
-  kPool,   // direct, by threads
 };
-std::string_view name(StorageKind kind);                               // "auto" "direct" "mapped" "uring" "pool"
+std::string_view name(StorageKind kind);                               // "auto" "direct" "mapped" "uring"
 std::optional<StorageKind> parse_storage_kind(std::string_view text);  // nullopt for anything else
 
 // Reads into memory of its own, past the page cache: O_DIRECT, F_NOCACHE on Apple. Where the file system refuses that,
