@@ -35,8 +35,8 @@ __all__ = [
 Node = tuple[int, int]
 """(level, index in the level)."""
 StorageKind = Literal["auto", "direct", "mapped", "uring"]
-"""How a file is read: "direct" is past the page cache, by threads; "uring" is the same by io_uring, or refused; "mapped"
-is in place. "auto" picks direct or mapped by a short probe."""
+"""How a file is read: "direct" is past the page cache, by threads; "uring" is the same by io_uring, or refused;
+"mapped" is in place. "auto" picks direct or mapped by a short probe."""
 Tier = StorageKind | tuple[StorageKind, ThrottledDevice]
 """A kind, or with it a device that reads are slowed down to."""
 
