@@ -88,16 +88,17 @@ class Storage {
 class BlockMemory;
 std::shared_ptr<BlockMemory> make_block_memory(std::uint64_t limit);
 
-// The ring of io_uring that direct reads go through, if the system grants one. By default each Device has its own, with a
-// thread that waits for it; BlockingPager hands its devices one that its own thread drives, so that a completion wakes
-// one thread and not two.
+// The ring of io_uring that direct reads go through, if the system grants one. By default each Device has its own, with
+// a thread that waits for it; BlockingPager hands its devices one that its own thread drives, so that a completion
+// wakes one thread and not two.
 class Ring;
 std::shared_ptr<Ring> make_driven_ring();
 
 // What reads the files of one device: a ring where there is one, and threads for everything else. All of it starts with
 // the first read that needs it. Thread-safe.
 class Device;
-inline constexpr unsigned kDefaultLanes = 6;   // measured at 1 MiB a read: four fill the device, six also hide the verification
+inline constexpr unsigned kDefaultLanes =
+    6;  // measured at 1 MiB a read: four fill the device, six also hide the verification
 inline constexpr unsigned kDefaultDepth = 16;  // a 14 MB block at once: none of its reads waits for a busy processor
 struct DeviceOptions {
   unsigned lanes = kDefaultLanes;                 // threads: reads at once where the ring does not run
@@ -109,8 +110,8 @@ std::shared_ptr<Device> make_device(const DeviceOptions& options = {});
 
 enum class StorageKind : std::uint8_t {
   kAuto,
-  // By threads: with six of them a cold path that is verified is there as soon as one that is not. One thread that drives
-  // a ring and verifies too takes longer (docs/benchmarks.md).
+  // By threads: with six of them a cold path that is verified is there as soon as one that is not. One thread that
+  // drives a ring and verifies too takes longer (docs/benchmarks.md).
   kDirect,
   kMapped,
   kUring,  // direct, through io_uring or not at all
