@@ -21,14 +21,16 @@ constexpr std::size_t kDTypes = 5;
 constexpr std::size_t kSharedRowsTokens = 3;
 // Chunks of rows in a call, about: enough for cores of unequal speed, few enough for the sum of their y to be short.
 constexpr std::size_t kChunks = 16;
+// What a thread takes at once while rows are shared: runs of chunks, so that most of its reading is one stream.
+constexpr std::size_t kRunsPerThread = 2;
 // Below this many products a call does not wake other threads.
 constexpr std::size_t kSerialProducts = 32768;
 
 // Consecutive rows of one block.
 struct Chunk {
-  const MemoryRows* block;
-  std::size_t first;
-  std::size_t count;
+  const MemoryRows* block = nullptr;
+  std::size_t first = 0;
+  std::size_t count = 0;
 };
 
 // The blocks' rows in chunks, which depend on the blocks alone: they fix the order of every sum.
@@ -106,24 +108,29 @@ class Activations {
   std::array<std::size_t, kDTypes> offsets_{};
 };
 
-kernels::Rows rows_of(const Chunk& chunk, std::size_t matrix, std::size_t d) {
+kernels::Rows rows_of(const Chunk& chunk, std::size_t matrix, std::size_t d, const kernels::Rows* next) {
   const MemoryRows& block = *chunk.block;
   const std::size_t first = matrix * block.rows + chunk.first;
   const std::byte* scales = block.scales == nullptr ? nullptr : block.scales + first * row_scale_bytes(block.dtype, d);
-  return {block.data + first * row_bytes(block.dtype, d), scales, chunk.count};
+  return {block.data + first * row_bytes(block.dtype, d), scales, chunk.count, next};
 }
 
-// A chunk's share of y for at most kMaxTokens tokens.
-void add_chunk(const Kernels& kernels, const Chunk& chunk, const Activations& x, std::size_t first, std::size_t tokens,
-               std::size_t d, bool accumulate, float* y) {
+// A chunk's share of y for at most kMaxTokens tokens. `next` is the chunk that this thread takes afterwards, if any.
+void add_chunk(const Kernels& kernels, const Chunk& chunk, const Chunk* next, const Activations& x, std::size_t first,
+               std::size_t tokens, std::size_t d, bool accumulate, float* y) {
   alignas(kAlignment) std::array<float, kMaxRows * kMaxTokens> gate;
   alignas(kAlignment) std::array<float, kMaxRows * kMaxTokens> up;
   const kernels::DTypeKernels& of = kernels[chunk.block->dtype];
   const kernels::Tokens inputs = x.tokens(chunk.block->dtype, first, tokens);
-  of.dot(rows_of(chunk, 0, d), inputs, d, gate.data());
-  of.dot(rows_of(chunk, 1, d), inputs, d, up.data());
+  const bool continues = next != nullptr && next->block->dtype == chunk.block->dtype;
+  const kernels::Rows w1_of_next = continues ? rows_of(*next, 0, d, nullptr) : kernels::Rows{};
+  const kernels::Rows w3 = rows_of(chunk, 2, d, continues ? &w1_of_next : nullptr);
+  const kernels::Rows w2 = rows_of(chunk, 1, d, &w3);
+  const kernels::Rows w1 = rows_of(chunk, 0, d, &w2);
+  of.dot(w1, inputs, d, gate.data());
+  of.dot(w2, inputs, d, up.data());
   kernels.swiglu(gate.data(), up.data(), chunk.count * tokens);
-  of.add(rows_of(chunk, 2, d), gate.data(), tokens, d, accumulate, y);
+  of.add(w3, gate.data(), tokens, d, accumulate, y);
 }
 
 // The floats that the chunks' own y take, before the prepared tokens.
@@ -158,10 +165,21 @@ void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t 
   Activations activations(kernels, blocks, x, tokens, d);
   activations.place(reinterpret_cast<std::byte*>(partial + partial_floats(chunks, tokens, d)));
 
+  const auto add_chunks = [&](std::size_t begin, std::size_t end, const auto& add) {
+    for (std::size_t chunk = begin; chunk < end; ++chunk) {
+      const Chunk next = chunk + 1 < end ? chunks[chunk + 1] : Chunk{};
+      add(chunk, chunks[chunk], next.block == nullptr ? nullptr : &next);
+    }
+  };
   if (tokens <= kSharedRowsTokens) {
     activations.prepare(0, tokens);
-    threads.run(chunks.count(), [&](std::size_t index) {
-      add_chunk(kernels, chunks[index], activations, 0, tokens, d, false, partial + index * tokens * d);
+    // A few runs of chunks for each thread.
+    const std::size_t runs = std::min(chunks.count(), kRunsPerThread * threads.threads());
+    threads.run(runs, [&](std::size_t run) {
+      add_chunks(run * chunks.count() / runs, (run + 1) * chunks.count() / runs,
+                 [&](std::size_t index, const Chunk& chunk, const Chunk* next) {
+                   add_chunk(kernels, chunk, next, activations, 0, tokens, d, false, partial + index * tokens * d);
+                 });
     });
     kernels.sum(partial, chunks.count(), tokens * d, y);
     return;
@@ -173,9 +191,9 @@ void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t 
     const std::size_t first = index * tile;
     const std::size_t count = std::min(tile, tokens - first);
     activations.prepare(first, count);
-    for (std::size_t chunk = 0; chunk < chunks.count(); ++chunk) {
-      add_chunk(kernels, chunks[chunk], activations, first, count, d, chunk > 0, y + first * d);
-    }
+    add_chunks(0, chunks.count(), [&](std::size_t chunk_index, const Chunk& chunk, const Chunk* next) {
+      add_chunk(kernels, chunk, next, activations, first, count, d, chunk_index > 0, y + first * d);
+    });
   });
 }
 

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/quantised_tiles.h"
+#include "kernels/instruction_set.h"
 
 namespace edge::kernels {
 namespace {
@@ -12,8 +12,9 @@ namespace {
 struct Avx2 {
   using F = __m256;
   static constexpr std::size_t kLanes = 8;
-  static constexpr std::size_t kDotRows = 4;
+  static constexpr std::size_t kDotRows = 2;
   static constexpr std::size_t kDotTokens = 2;
+  static constexpr std::size_t kDotSums = 2;
   static constexpr std::size_t kAddTokens = 2;
 
   static F zero() { return _mm256_setzero_ps(); }
@@ -38,37 +39,70 @@ struct Avx2 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
   }
   static float sum(F v) {
-    __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    four = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+    const F pairs = _mm256_hadd_ps(v, v);
+    const F fours = _mm256_hadd_ps(pairs, pairs);
+    return _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
+  }
+  static void sum4(F a, F b, F c, F d, float* to) {
+    const F fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps(fours, 1)));
   }
 
   static F f16(const std::byte* from) { return _mm256_cvtph_ps(load_16_bytes(from)); }
   static F bf16(const std::byte* from) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(from)), 16));
   }
-  static void i8(const std::byte* from, F (&out)[4]) {
-    for (std::size_t v = 0; v < 4; ++v) {
-      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + v * 8));
-      out[v] = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-    }
-  }
   static F broadcast_f16(const std::byte* from) {
     short bits = 0;
     std::memcpy(&bits, from, sizeof bits);
     return _mm256_cvtph_ps(_mm_set1_epi16(bits));
   }
-  static void i4(const std::byte* from, F scale, F (&out)[4]) {
-    const __m128i packed = load_16_bytes(from);
-    const __m128i first = _mm_sub_epi8(_mm_and_si128(packed, _mm_set1_epi8(15)), _mm_set1_epi8(8));
-    const __m128i second = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(packed, 4), _mm_set1_epi8(15)), _mm_set1_epi8(8));
-    const auto floats = [&](__m128i bytes) { return mul(scale, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))); };
-    out[0] = floats(first);
-    out[1] = floats(_mm_srli_si128(first, 8));
-    out[2] = floats(second);
-    out[3] = floats(_mm_srli_si128(second, 8));
+
+  using I = __m256i;
+  static F as_floats(I v) { return _mm256_castsi256_ps(v); }
+  static I as_ints(F v) { return _mm256_castps_si256(v); }
+  static I zero_ints() { return _mm256_setzero_si256(); }
+  static I to_ints(F v) { return _mm256_cvtps_epi32(v); }
+  static I add_ints(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I times_minus_8(I v) { return _mm256_sub_epi32(zero_ints(), _mm256_slli_epi32(v, 3)); }
+  static I pack(I low, I high) { return _mm256_blend_epi16(_mm256_slli_epi32(high, 16), low, 0x55); }
+  // Magnitudes order like their bits, NaN above infinity.
+  static F magnitude_max(F largest, F v) {
+    return as_floats(_mm256_max_epi32(as_ints(largest), _mm256_and_si256(as_ints(v), _mm256_set1_epi32(0x7FFFFFFF))));
   }
-  static void prefetch(const std::byte* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
+  static F zero_if_less(F v, F value, F bound) { return _mm256_and_ps(v, _mm256_cmp_ps(value, bound, _CMP_NLT_UQ)); }
+
+  struct Pair {
+    I columns[4];
+  };
+  template <DType kType>
+  static Pair pair(const std::byte* first, const std::byte* second) {
+    const __m128i a = load_16_bytes(first);
+    const __m128i b = load_16_bytes(second);
+    if constexpr (kType == DType::kI8) {
+      const __m128i c = load_16_bytes(first + 16);
+      const __m128i d = load_16_bytes(second + 16);
+      return {_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(a, b)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(a, b)),
+              _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(c, d)), _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(c, d))};
+    } else {
+      const I low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b));
+      const I high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b));
+      const I mask = _mm256_set1_epi16(15);
+      return {_mm256_and_si256(low, mask), _mm256_and_si256(high, mask), _mm256_srli_epi16(low, 4),
+              _mm256_srli_epi16(high, 4)};
+    }
+  }
+  static void accumulate(const Pair& pair, const float* weights, I (&sums)[4]) {
+    const I both = as_ints(broadcast(*weights));
+    EDGE_UNROLL
+    for (std::size_t v = 0; v < 4; ++v) sums[v] = add_ints(sums[v], _mm256_madd_epi16(pair.columns[v], both));
+  }
+  template <DType kType>
+  static void in_order(const I (&sums)[4], F (&values)[4]) {
+    EDGE_UNROLL
+    for (std::size_t v = 0; v < 4; ++v) values[v] = _mm256_cvtepi32_ps(sums[v]);
+  }
+
   static __m128i load_16_bytes(const std::byte* from) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
   }
@@ -106,19 +140,19 @@ void prepare_token(const float* x, std::size_t d, std::byte* out) {
 __m256i load_words(const std::byte* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 
 struct I8 {
+  static constexpr DType kType = DType::kI8;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
   static std::size_t prepared_bytes(std::size_t d) { return bytes_of_token(d); }
   static void prepare(const float* x, std::size_t d, std::byte* out) { prepare_token(x, d, out); }
 
   template <std::size_t kR, std::size_t kT>
-  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-                   std::size_t d, float* out, std::size_t out_stride) {
-    __m256 sums[kR][kT];
+  static void sums(const std::byte* rows, const std::byte* /*scales*/, const std::byte* tokens,
+                   std::size_t token_stride, std::size_t d, __m256 (&out)[kR][kT]) {
     EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
       EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm256_setzero_ps();
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm256_setzero_ps();
     }
     for (std::size_t begin = 0; begin < d; begin += kSegment) {
       const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
@@ -146,7 +180,6 @@ struct I8 {
       for (; i + 16 <= end; i += 16) {
         EDGE_UNROLL
         for (std::size_t r = 0; r < kR; ++r) {
-          if (i % 64 == 0) Avx2::prefetch(rows + r * d + i + kPrefetchBytes);
           packed[r] = Avx2::load_16_bytes(rows + r * d + i);
         }
         step(i, packed);
@@ -164,34 +197,28 @@ struct I8 {
         EDGE_UNROLL
         for (std::size_t t = 0; t < kT; ++t) {
           const __m256 part = _mm256_cvtepi32_ps(segment[r][t]);
-          sums[r][t] = _mm256_add_ps(sums[r][t], part);
+          out[r][t] = _mm256_add_ps(out[r][t], part);
         }
-      }
-    }
-    for (std::size_t r = 0; r < kR; ++r) {
-      for (std::size_t t = 0; t < kT; ++t) {
-        const float by_row = Avx2::sum(sums[r][t]) * load_float(scales + r * sizeof(float));
-        out[r * out_stride + t] = by_row * load_float(tokens + t * token_stride);
       }
     }
   }
 };
 
 struct I4 {
+  static constexpr DType kType = DType::kI4;
   static constexpr std::size_t kRows = 2;
   static constexpr std::size_t kTokens = 2;
   static std::size_t prepared_bytes(std::size_t d) { return bytes_of_token(d); }
   static void prepare(const float* x, std::size_t d, std::byte* out) { prepare_token(x, d, out); }
 
   template <std::size_t kR, std::size_t kT>
-  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-                   std::size_t d, float* out, std::size_t out_stride) {
+  static void sums(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+                   std::size_t d, __m256 (&out)[kR][kT]) {
     const std::size_t scale_stride = d / kI4Group * 2;
-    __m256 sums[kR][kT];
     EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
       EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm256_setzero_ps();
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm256_setzero_ps();
     }
     for (std::size_t i = 0; i < d; i += kI4Group) {
       __m256i first[kR];
@@ -200,7 +227,6 @@ struct I4 {
       EDGE_UNROLL
       for (std::size_t r = 0; r < kR; ++r) {
         const std::byte* row = rows + r * (d / 2) + i / 2;
-        if (i % 128 == 0) Avx2::prefetch(row + kPrefetchBytes);
         const __m256i packed = _mm256_cvtepu8_epi16(Avx2::load_16_bytes(row));
         const __m256i eight = _mm256_set1_epi16(8);
         first[r] = _mm256_sub_epi16(_mm256_and_si256(packed, _mm256_set1_epi16(15)), eight);
@@ -214,13 +240,8 @@ struct I4 {
         for (std::size_t r = 0; r < kR; ++r) {
           const __m256i products = _mm256_add_epi32(_mm256_madd_epi16(first[r], load_words(x)),
                                                     _mm256_madd_epi16(second[r], load_words(x + 32)));
-          sums[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale[r], sums[r][t]);
+          out[r][t] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale[r], out[r][t]);
         }
-      }
-    }
-    for (std::size_t r = 0; r < kR; ++r) {
-      for (std::size_t t = 0; t < kT; ++t) {
-        out[r * out_stride + t] = Avx2::sum(sums[r][t]) * load_float(tokens + t * token_stride);
       }
     }
   }

@@ -7,7 +7,7 @@
 
 #include <cstdint>
 
-#include "kernels/quantised_tiles.h"
+#include "kernels/instruction_set.h"
 
 namespace edge::kernels {
 namespace {
@@ -16,7 +16,8 @@ struct Avx512 {
   using F = __m512;
   static constexpr std::size_t kLanes = 16;
   static constexpr std::size_t kDotRows = 4;
-  static constexpr std::size_t kDotTokens = 4;
+  static constexpr std::size_t kDotTokens = 2;
+  static constexpr std::size_t kDotSums = 2;
   static constexpr std::size_t kAddTokens = 8;
 
   static F zero() { return _mm512_setzero_ps(); }
@@ -33,7 +34,24 @@ struct Avx512 {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F round(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F scale_by_power_of_two(F v, F n) { return _mm512_scalef_ps(v, n); }
-  static float sum(F v) { return _mm512_reduce_add_ps(v); }
+  static float sum(F v) {
+    float sums[4];
+    sum4(v, v, v, v, sums);
+    return sums[0];
+  }
+  // Halves, then quarters, then pairs: each sum ends up in a quarter of its own.
+  static void sum4(F a, F b, F c, F d, float* to) {
+    const auto halves = [](F v, F w) {
+      return _mm512_add_ps(_mm512_shuffle_f32x4(v, w, 0x44), _mm512_shuffle_f32x4(v, w, 0xEE));
+    };
+    const F ab = halves(a, b);
+    const F cd = halves(c, d);
+    F sums = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+    sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0xB1));
+    sums = _mm512_add_ps(sums, _mm512_permute_ps(sums, 0x4E));
+    const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_ps(to, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, sums)));
+  }
 
   static F f16(const std::byte* from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
@@ -42,24 +60,60 @@ struct Avx512 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
-  static void i8(const std::byte* from, F (&out)[2]) {
-    const auto* bytes = reinterpret_cast<const __m128i*>(from);
-    out[0] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes)));
-    out[1] = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(bytes + 1)));
-  }
   static F broadcast_f16(const std::byte* from) {
     short bits = 0;
     std::memcpy(&bits, from, sizeof bits);
     return _mm512_cvtph_ps(_mm256_set1_epi16(bits));
   }
-  // The permutation looks at four bits of an index: it is the decoding of both halves of a byte.
-  static void i4(const std::byte* from, F scale, F (&out)[2]) {
-    const F values = _mm512_mul_ps(scale, _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7));
-    const __m512i low = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-    out[0] = _mm512_permutexvar_ps(low, values);
-    out[1] = _mm512_permutexvar_ps(_mm512_srli_epi32(low, 4), values);
+
+  using I = __m512i;
+  static F as_floats(I v) { return _mm512_castsi512_ps(v); }
+  static I as_ints(F v) { return _mm512_castps_si512(v); }
+  static I zero_ints() { return _mm512_setzero_si512(); }
+  static I to_ints(F v) { return _mm512_cvtps_epi32(v); }
+  static I add_ints(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I times_minus_8(I v) { return _mm512_sub_epi32(zero_ints(), _mm512_slli_epi32(v, 3)); }
+  static I pack(I low, I high) { return _mm512_mask_mov_epi16(_mm512_slli_epi32(high, 16), 0x55555555, low); }
+  // Magnitudes order like their bits, NaN above infinity.
+  static F magnitude_max(F largest, F v) {
+    return as_floats(_mm512_max_epi32(as_ints(largest), _mm512_and_si512(as_ints(v), _mm512_set1_epi32(0x7FFFFFFF))));
   }
-  static void prefetch(const std::byte* from) { _mm_prefetch(reinterpret_cast<const char*>(from), _MM_HINT_T0); }
+  static F zero_if_less(F v, F value, F bound) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(value, bound, _CMP_NLT_UQ), v);
+  }
+
+  struct Pair {
+    I columns[2];
+  };
+  // i8: columns 0..7 and 16..23, then the others, as bytes are interleaved within 128 bits.
+  template <DType kType>
+  static Pair pair(const std::byte* first, const std::byte* second) {
+    if constexpr (kType == DType::kI8) {
+      const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first));
+      const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second));
+      return {_mm512_cvtepi8_epi16(_mm256_unpacklo_epi8(a, b)), _mm512_cvtepi8_epi16(_mm256_unpackhi_epi8(a, b))};
+    } else {
+      const __m128i a = _mm_loadu_si128(reinterpret_cast<const __m128i*>(first));
+      const __m128i b = _mm_loadu_si128(reinterpret_cast<const __m128i*>(second));
+      const I packed = _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b)));
+      return {_mm512_and_si512(packed, _mm512_set1_epi16(15)), _mm512_srli_epi16(packed, 4)};
+    }
+  }
+  static void accumulate(const Pair& pair, const float* weights, I (&sums)[2]) {
+    const I both = as_ints(broadcast(*weights));
+    sums[0] = _mm512_dpwssd_epi32(sums[0], pair.columns[0], both);
+    sums[1] = _mm512_dpwssd_epi32(sums[1], pair.columns[1], both);
+  }
+  template <DType kType>
+  static void in_order(const I (&sums)[2], F (&values)[2]) {
+    if constexpr (kType == DType::kI8) {
+      values[0] = _mm512_cvtepi32_ps(_mm512_inserti64x4(sums[0], _mm512_castsi512_si256(sums[1]), 1));
+      values[1] = _mm512_cvtepi32_ps(_mm512_shuffle_i64x2(sums[0], sums[1], 0xEE));
+    } else {
+      values[0] = _mm512_cvtepi32_ps(sums[0]);
+      values[1] = _mm512_cvtepi32_ps(sums[1]);
+    }
+  }
 };
 
 constexpr std::size_t kVector = 64;
@@ -103,6 +157,7 @@ __m512 join(__m512i high, __m512i low) { return _mm512_cvtepi32_ps(_mm512_add_ep
 
 // A token for i8 rows: [scale, padded] [a starting accumulator for each segment] [high, low of 64 columns] ...
 struct I8 {
+  static constexpr DType kType = DType::kI8;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
 
@@ -132,73 +187,74 @@ struct I8 {
   }
 
   template <std::size_t kR, std::size_t kT>
-  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-                   std::size_t d, float* out, std::size_t out_stride) {
-    __m512 sums[kR][kT];
+  static void sums(const std::byte* rows, const std::byte* /*scales*/, const std::byte* tokens,
+                   std::size_t token_stride, std::size_t d, __m512 (&out)[kR][kT]) {
     EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
       EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm512_setzero_ps();
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm512_setzero_ps();
     }
     const std::byte* plane = tokens + planes(d);
     for (std::size_t begin = 0; begin < d; begin += kSegment) {
       const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
-      __m512i high[kR][kT];
-      __m512i low[kR][kT];
+      Sums<kR, kT> some;
+      Sums<kR, kT> others;
       EDGE_UNROLL
       for (std::size_t t = 0; t < kT; ++t) {
         const __m512i start = load(tokens + t * token_stride + kVector * (1 + begin / kSegment));
         EDGE_UNROLL
         for (std::size_t r = 0; r < kR; ++r) {
-          high[r][t] = _mm512_setzero_si512();
-          low[r][t] = start;
+          some.high[r][t] = others.high[r][t] = others.low[r][t] = _mm512_setzero_si512();
+          some.low[r][t] = start;
         }
       }
-      const auto step = [&](std::size_t i, const __m512i(&packed)[kR]) {
-        __m512i w[kR];
-        EDGE_UNROLL
-        for (std::size_t r = 0; r < kR; ++r) {
-          w[r] = _mm512_xor_si512(packed[r], _mm512_set1_epi8(static_cast<char>(128)));
-        }
-        EDGE_UNROLL
-        for (std::size_t t = 0; t < kT; ++t) {
-          const __m512i x_high = load(plane + i * 2 + t * token_stride);
-          const __m512i x_low = load(plane + i * 2 + t * token_stride + kVector);
-          EDGE_UNROLL
-          for (std::size_t r = 0; r < kR; ++r) {
-            high[r][t] = _mm512_dpbusd_epi32(high[r][t], w[r], x_high);
-            low[r][t] = _mm512_dpbusd_epi32(low[r][t], w[r], x_low);
-          }
-        }
-      };
-      __m512i packed[kR];
       std::size_t i = begin;
-      for (; i + kVector <= end; i += kVector) {
-        EDGE_UNROLL
-        for (std::size_t r = 0; r < kR; ++r) {
-          Avx512::prefetch(rows + r * d + i + kPrefetchBytes);
-          packed[r] = load(rows + r * d + i);
+      if constexpr (kR * kT == 1) {  // two steps that do not wait for each other
+        for (; i + 2 * kVector <= end; i += 2 * kVector) {
+          step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
+          step(rows + i + kVector, d, kVector, plane + 2 * (i + kVector), token_stride, others);
         }
-        step(i, packed);
       }
-      if (i < end) {
-        for (std::size_t r = 0; r < kR; ++r)
-          packed[r] = _mm512_maskz_loadu_epi8((1ULL << (end - i)) - 1, rows + r * d + i);
-        step(i, packed);
-      }
+      for (; i + kVector <= end; i += kVector) step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
+      if (i < end) step(rows + i, d, end - i, plane + 2 * i, token_stride, some);
       EDGE_UNROLL
       for (std::size_t r = 0; r < kR; ++r) {
         EDGE_UNROLL
         for (std::size_t t = 0; t < kT; ++t) {
-          const __m512 part = join(high[r][t], low[r][t]);
-          sums[r][t] = _mm512_add_ps(sums[r][t], part);
+          const __m512i high = _mm512_add_epi32(some.high[r][t], others.high[r][t]);
+          const __m512i low = _mm512_add_epi32(some.low[r][t], others.low[r][t]);
+          out[r][t] = _mm512_add_ps(out[r][t], join(high, low));
         }
       }
     }
+  }
+
+ private:
+  template <std::size_t kR, std::size_t kT>
+  struct Sums {
+    __m512i high[kR][kT];
+    __m512i low[kR][kT];
+  };
+
+  // `count` <= 64 columns.
+  template <std::size_t kR, std::size_t kT>
+  static void step(const std::byte* rows, std::size_t row_stride, std::size_t count, const std::byte* x,
+                   std::size_t token_stride, Sums<kR, kT>& sums) {
+    __m512i w[kR];
+    EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
-      for (std::size_t t = 0; t < kT; ++t) {
-        const float by_row = Avx512::sum(sums[r][t]) * load_float(scales + r * sizeof(float));
-        out[r * out_stride + t] = by_row * load_float(tokens + t * token_stride);
+      const std::byte* const row = rows + r * row_stride;
+      const __m512i signed_w = count == kVector ? load(row) : _mm512_maskz_loadu_epi8((1ULL << count) - 1, row);
+      w[r] = _mm512_xor_si512(signed_w, _mm512_set1_epi8(static_cast<char>(128)));
+    }
+    EDGE_UNROLL
+    for (std::size_t t = 0; t < kT; ++t) {
+      const __m512i x_high = load(x + t * token_stride);
+      const __m512i x_low = load(x + t * token_stride + kVector);
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        sums.high[r][t] = _mm512_dpbusd_epi32(sums.high[r][t], w[r], x_high);
+        sums.low[r][t] = _mm512_dpbusd_epi32(sums.low[r][t], w[r], x_low);
       }
     }
   }
@@ -207,6 +263,7 @@ struct I8 {
 // A token for i4 rows: [scale, padded], then for each 128 columns, which are four groups, one a 128-bit lane:
 // [high of the groups' first halves] [high of the second] [low, first] [low, second] [the starting accumulator].
 struct I4 {
+  static constexpr DType kType = DType::kI4;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
   static constexpr std::size_t kColumns = 128;
@@ -234,16 +291,15 @@ struct I4 {
   }
 
   template <std::size_t kR, std::size_t kT>
-  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-                   std::size_t d, float* out, std::size_t out_stride) {
+  static void sums(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+                   std::size_t d, __m512 (&out)[kR][kT]) {
     const std::size_t scale_stride = d / kI4Group * 2;
     const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512i low_bits = _mm512_set1_epi8(15);
-    __m512 sums[kR][kT];
     EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
       EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) sums[r][t] = _mm512_setzero_ps();
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm512_setzero_ps();
     }
     const std::byte* x = tokens + kVector;
     for (std::size_t i = 0; i < d; i += kColumns, x += kBlock) {
@@ -254,7 +310,6 @@ struct I4 {
         const std::byte* row = rows + r * (d / 2) + i / 2;
         const std::byte* row_scales = scales + r * scale_stride + i / kI4Group * 2;
         if (i + kColumns <= d) {
-          Avx512::prefetch(row + kPrefetchBytes);
           packed[r] = load(row);
           scale_bits[r] = _mm_loadu_si64(row_scales);
         } else {
@@ -281,13 +336,8 @@ struct I4 {
           __m512i low = _mm512_dpbusd_epi32(load(at + 4 * kVector), first[r], load(at + 2 * kVector));
           high = _mm512_dpbusd_epi32(high, second[r], load(at + kVector));
           low = _mm512_dpbusd_epi32(low, second[r], load(at + 3 * kVector));
-          sums[r][t] = _mm512_fmadd_ps(join(high, low), scale[r], sums[r][t]);
+          out[r][t] = _mm512_fmadd_ps(join(high, low), scale[r], out[r][t]);
         }
-      }
-    }
-    for (std::size_t r = 0; r < kR; ++r) {
-      for (std::size_t t = 0; t < kT; ++t) {
-        out[r * out_stride + t] = Avx512::sum(sums[r][t]) * load_float(tokens + t * token_stride);
       }
     }
   }

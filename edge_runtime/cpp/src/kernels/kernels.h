@@ -39,6 +39,9 @@ struct Rows {
   const std::byte* data = nullptr;
   const std::byte* scales = nullptr;  // null for float dtypes
   std::size_t count = 0;
+  // What will be read after these, of the same dtype and d, or null: asked for along the way, so that a new matrix does
+  // not interrupt the stream.
+  const Rows* next = nullptr;
 };
 
 // Tokens in the form that `dot` reads: f32 in place for float dtypes, else what `prepare` wrote.

@@ -45,8 +45,8 @@ struct Smlal {
         }
       }
     }
-    static float total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
-      return vaddvq_f32(floats[r * kT + t]);
+    static float32x4_t total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
+      return floats[r * kT + t];
     }
   };
 };

@@ -10,7 +10,7 @@
 
 #include <cstdint>
 
-#include "kernels/quantised_tiles.h"
+#include "kernels/instruction_set.h"
 
 namespace edge::kernels {
 namespace {
@@ -20,7 +20,8 @@ struct Neon {
   using F = float32x4_t;
   static constexpr std::size_t kLanes = 4;
   static constexpr std::size_t kDotRows = 4;
-  static constexpr std::size_t kDotTokens = 4;
+  static constexpr std::size_t kDotTokens = 2;
+  static constexpr std::size_t kDotSums = 2;
   static constexpr std::size_t kAddTokens = 2;
   static constexpr std::size_t kVectors = kI4Group / kLanes;
 
@@ -44,6 +45,7 @@ struct Neon {
   }
   static F power_of_two(int32x4_t n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)); }
   static float sum(F v) { return vaddvq_f32(v); }
+  static void sum4(F a, F b, F c, F d, float* to) { vst1q_f32(to, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
 
   static F f16(const std::byte* from) { return vcvt_f32_f16(vreinterpret_f16_u16(load_words(from))); }
   static F bf16(const std::byte* from) { return vreinterpretq_f32_u32(vshll_n_u16(load_words(from), 16)); }
@@ -52,16 +54,63 @@ struct Neon {
     std::memcpy(&bits, from, sizeof bits);
     return vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits)));
   }
-  static void i8(const std::byte* from, F (&out)[kVectors]) {
-    floats(load_bytes(from), out);
-    floats(load_bytes(from + 16), out + 4);
+
+  using I = int32x4_t;
+  static F as_floats(I v) { return vreinterpretq_f32_s32(v); }
+  static I as_ints(F v) { return vreinterpretq_s32_f32(v); }
+  static I zero_ints() { return vdupq_n_s32(0); }
+  static I to_ints(F v) { return vcvtnq_s32_f32(v); }
+  static I add_ints(I a, I b) { return vaddq_s32(a, b); }
+  static I times_minus_8(I v) { return vnegq_s32(vshlq_n_s32(v, 3)); }
+  static I pack(I low, I high) { return vsliq_n_s32(low, high, 16); }
+  // Magnitudes order like their bits, NaN above infinity.
+  static F magnitude_max(F largest, F v) {
+    return as_floats(vmaxq_s32(as_ints(largest), vandq_s32(as_ints(v), vdupq_n_s32(0x7FFFFFFF))));
   }
-  static void i4(const std::byte* from, F scale, F (&out)[kVectors]) {
-    floats(first_half(from), out);
-    floats(second_half(from), out + 4);
-    for (F& v : out) v = vmulq_f32(v, scale);
+  static F zero_if_less(F v, F value, F bound) {
+    return as_floats(vbicq_s32(as_ints(v), vreinterpretq_s32_u32(vcltq_f32(value, bound))));
   }
-  static void prefetch(const std::byte* from) { __builtin_prefetch(from); }
+
+  struct Pair {
+    int16x8_t first[4];
+    int16x8_t second[4];
+  };
+  template <DType kType>
+  static Pair pair(const std::byte* first, const std::byte* second) {
+    Pair pair;
+    widen<kType>(first, pair.first);
+    widen<kType>(second, pair.second);
+    return pair;
+  }
+  template <DType kType>
+  static void widen(const std::byte* from, int16x8_t (&out)[4]) {
+    int8x16_t halves[2] = {load_bytes(from), load_bytes(from)};
+    if constexpr (kType == DType::kI8) {
+      halves[1] = load_bytes(from + 16);
+    } else {
+      const uint8x16_t packed = vreinterpretq_u8_s8(halves[0]);
+      halves[0] = vreinterpretq_s8_u8(vandq_u8(packed, vdupq_n_u8(15)));
+      halves[1] = vreinterpretq_s8_u8(vshrq_n_u8(packed, 4));
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+      out[2 * half] = vmovl_s8(vget_low_s8(halves[half]));
+      out[2 * half + 1] = vmovl_high_s8(halves[half]);
+    }
+  }
+  static void accumulate(const Pair& pair, const float* weights, I (&sums)[kVectors]) {
+    std::int16_t both[2];
+    std::memcpy(both, weights, sizeof both);
+    for (std::size_t v = 0; v < 4; ++v) {
+      sums[2 * v] = vmlal_n_s16(sums[2 * v], vget_low_s16(pair.first[v]), both[0]);
+      sums[2 * v] = vmlal_n_s16(sums[2 * v], vget_low_s16(pair.second[v]), both[1]);
+      sums[2 * v + 1] = vmlal_high_n_s16(sums[2 * v + 1], pair.first[v], both[0]);
+      sums[2 * v + 1] = vmlal_high_n_s16(sums[2 * v + 1], pair.second[v], both[1]);
+    }
+  }
+  template <DType kType>
+  static void in_order(const I (&sums)[kVectors], F (&values)[kVectors]) {
+    for (std::size_t v = 0; v < kVectors; ++v) values[v] = vcvtq_f32_s32(sums[v]);
+  }
 
   static uint16x4_t load_words(const std::byte* from) { return vld1_u16(reinterpret_cast<const std::uint16_t*>(from)); }
   static int8x16_t load_bytes(const std::byte* from) { return vld1q_s8(reinterpret_cast<const std::int8_t*>(from)); }
@@ -73,14 +122,6 @@ struct Neon {
   static int8x16_t second_half(const std::byte* from) {
     const uint8x16_t packed = vreinterpretq_u8_s8(load_bytes(from));
     return vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(packed, 4)), vdupq_n_s8(8));
-  }
-  static void floats(int8x16_t bytes, F* out) {
-    const int16x8_t low = vmovl_s8(vget_low_s8(bytes));
-    const int16x8_t high = vmovl_high_s8(bytes);
-    out[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
-    out[1] = vcvtq_f32_s32(vmovl_high_s16(low));
-    out[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
-    out[3] = vcvtq_f32_s32(vmovl_high_s16(high));
   }
 };
 
@@ -101,8 +142,9 @@ inline Split split(int16x8_t first, int16x8_t second) {
 }
 
 // Products with rows of kType, i8 or i4. A prepared token: [scale, padded] [Product::store of each 16 columns].
-template <class Product, DType kType>
+template <class Product, DType kRowType>
 struct Quantised {
+  static constexpr DType kType = kRowType;
   static constexpr std::size_t kRows = Product::kRows;
   static constexpr std::size_t kTokens = Product::kTokens;
 
@@ -132,37 +174,37 @@ struct Quantised {
   }
 
   template <std::size_t kR, std::size_t kT>
-  static void tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-                   std::size_t d, float* out, std::size_t out_stride) {
+  static void sums(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+                   std::size_t d, float32x4_t (&out)[kR][kT]) {
     using Sums = typename Product::template Sums<kR, kT>;
     const std::size_t stride = bytes_of<kType>(d);
     const std::byte* x = tokens + kHeader;
-    Sums sums;
+    Sums products;
     float32x4_t floats[Sums::kFloats];
     for (float32x4_t& f : floats) f = Neon::zero();
     int8x16_t w[kR];
     float scale[kR];
     if constexpr (kType == DType::kI4) {
       for (std::size_t i = 0; i < d; i += kI4Group) {
-        sums.clear();
+        products.clear();
         for (std::size_t r = 0; r < kR; ++r) w[r] = Neon::first_half(rows + r * stride + i / 2);
-        sums.step(w, x + i * 2, token_stride);
+        products.step(w, x + i * 2, token_stride);
         for (std::size_t r = 0; r < kR; ++r) w[r] = Neon::second_half(rows + r * stride + i / 2);
-        sums.step(w, x + i * 2 + kStepBytes, token_stride);
+        products.step(w, x + i * 2 + kStepBytes, token_stride);
         for (std::size_t r = 0; r < kR; ++r) {
           scale[r] = vgetq_lane_f32(Neon::broadcast_f16(scales + (r * (d / kI4Group) + i / kI4Group) * 2), 0);
         }
-        sums.drain(scale, floats);
+        products.drain(scale, floats);
       }
     } else {
       for (std::size_t r = 0; r < kR; ++r) scale[r] = 1;
       for (std::size_t begin = 0; begin < d; begin += kSegment) {
         const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
-        sums.clear();
+        products.clear();
         std::size_t i = begin;
         for (; i + kStep <= end; i += kStep) {
           for (std::size_t r = 0; r < kR; ++r) w[r] = Neon::load_bytes(rows + r * stride + i);
-          sums.step(w, x + i * 2, token_stride);
+          products.step(w, x + i * 2, token_stride);
         }
         if (i < end) {
           for (std::size_t r = 0; r < kR; ++r) {
@@ -170,17 +212,13 @@ struct Quantised {
             std::memcpy(padded, rows + r * stride + i, end - i);
             w[r] = Neon::load_bytes(padded);
           }
-          sums.step(w, x + i * 2, token_stride);
+          products.step(w, x + i * 2, token_stride);
         }
-        sums.drain(scale, floats);
+        products.drain(scale, floats);
       }
-      for (std::size_t r = 0; r < kR; ++r) scale[r] = load_float(scales + r * sizeof(float));
     }
     for (std::size_t r = 0; r < kR; ++r) {
-      for (std::size_t t = 0; t < kT; ++t) {
-        const float row_scale = kType == DType::kI8 ? scale[r] : 1.0F;
-        out[r * out_stride + t] = Sums::total(floats, r, t) * row_scale * load_float(tokens + t * token_stride);
-      }
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = Sums::total(floats, r, t);
     }
   }
 };

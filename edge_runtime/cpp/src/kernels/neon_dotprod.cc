@@ -43,8 +43,8 @@ struct Sdot {
         }
       }
     }
-    static float total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
-      return vaddvq_f32(floats[r * kT + t]);
+    static float32x4_t total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
+      return floats[r * kT + t];
     }
   };
 };

@@ -20,11 +20,14 @@ struct Smmla {
   struct Sums {
     static constexpr std::size_t kPairs = (kR + 1) / 2;
     static constexpr std::size_t kFloats = kPairs * kT;
-    int32x4_t sums[kPairs][kT];  // high and low of a pair's first row, then of its second
+    // High and low of a pair's first row, then of its second; of even and odd columns' eights, which do not wait for
+    // each other.
+    int32x4_t even[kPairs][kT];
+    int32x4_t odd[kPairs][kT];
 
     void clear() {
-      for (auto& pair : sums) {
-        for (int32x4_t& sum : pair) sum = vdupq_n_s32(0);
+      for (std::size_t p = 0; p < kPairs; ++p) {
+        for (std::size_t t = 0; t < kT; ++t) even[p][t] = odd[p][t] = vdupq_n_s32(0);
       }
     }
     void step(const int8x16_t (&w)[kR], const std::byte* x, std::size_t token_stride) {
@@ -40,7 +43,8 @@ struct Smmla {
         const int8x16_t x_first = Neon::load_bytes(x + t * token_stride);
         const int8x16_t x_second = Neon::load_bytes(x + t * token_stride + kStep);
         for (std::size_t p = 0; p < kPairs; ++p) {
-          sums[p][t] = vmmlaq_s32(vmmlaq_s32(sums[p][t], first[p], x_first), second[p], x_second);
+          even[p][t] = vmmlaq_s32(even[p][t], first[p], x_first);
+          odd[p][t] = vmmlaq_s32(odd[p][t], second[p], x_second);
         }
       }
     }
@@ -50,13 +54,13 @@ struct Smmla {
         const float other = scale[2 * p + 1 < kR ? 2 * p + 1 : 2 * p];
         const float32x4_t by = {256 * one, one, 256 * other, other};
         for (std::size_t t = 0; t < kT; ++t) {
-          floats[p * kT + t] = vfmaq_f32(floats[p * kT + t], vcvtq_f32_s32(sums[p][t]), by);
+          floats[p * kT + t] = vfmaq_f32(floats[p * kT + t], vcvtq_f32_s32(vaddq_s32(even[p][t], odd[p][t])), by);
         }
       }
     }
-    static float total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
+    static float32x4_t total(const float32x4_t (&floats)[kFloats], std::size_t r, std::size_t t) {
       const float32x4_t pair = floats[r / 2 * kT + t];
-      return vaddv_f32(r % 2 == 0 ? vget_low_f32(pair) : vget_high_f32(pair));
+      return vcombine_f32(r % 2 == 0 ? vget_low_f32(pair) : vget_high_f32(pair), vdup_n_f32(0));
     }
   };
 };

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <span>
+#include <vector>
 
 #include "kernels/kernels.h"
 
@@ -24,6 +26,9 @@ float bf16_to_f32(std::uint16_t bits) {
   std::memcpy(&value, &wide, sizeof value);
   return value;
 }
+
+template <DType kType>
+constexpr bool kQuantised = kType == DType::kI8 || kType == DType::kI4;
 
 // A row's element without its scale, and the scale that belongs to it.
 template <DType kType>
@@ -60,41 +65,50 @@ constexpr std::size_t kHeader = 64;
 
 std::size_t prepared_bytes(std::size_t d) { return kHeader + (d * 2 + 63) / 64 * 64; }
 
+// How a value is rounded to 16 bits beside the largest one: it is scale * round(value * inverse).
+struct Rounding {
+  float scale = 0;
+  float inverse = 0;
+
+  explicit Rounding(std::span<const float> values) {
+    float largest = 0;
+    for (const float value : values) {
+      if (!std::isfinite(value)) scale = std::numeric_limits<float>::quiet_NaN();
+      largest = std::fmax(largest, std::fabs(value));
+    }
+    if (scale == 0 && largest >= kSmallestActivation) {
+      scale = largest / static_cast<float>(kActivationLimit);
+      inverse = static_cast<float>(kActivationLimit) / largest;
+    }
+  }
+  std::int16_t operator()(float value) const {
+    return static_cast<std::int16_t>(inverse == 0 ? 0 : std::lrint(value * inverse));
+  }
+};
+
 void prepare(const float* x, std::size_t d, std::byte* out) {
-  float largest = 0;
-  bool finite = true;
+  const Rounding rounding({x, d});
+  std::memcpy(out, &rounding.scale, sizeof rounding.scale);
   for (std::size_t i = 0; i < d; ++i) {
-    finite = finite && std::isfinite(x[i]);
-    largest = std::fmax(largest, std::fabs(x[i]));
-  }
-  const bool counts = finite && largest >= kSmallestActivation;
-  const float inverse = counts ? static_cast<float>(kActivationLimit) / largest : 0.0F;
-  float token_scale = counts ? largest / static_cast<float>(kActivationLimit) : 0.0F;
-  if (!finite) {
-    token_scale = std::numeric_limits<float>::quiet_NaN();
-  }
-  std::memcpy(out, &token_scale, sizeof token_scale);
-  for (std::size_t i = 0; i < d; ++i) {
-    const auto q = static_cast<std::int16_t>(counts ? std::lrint(x[i] * inverse) : 0);
+    const std::int16_t q = rounding(x[i]);
     std::memcpy(out + kHeader + i * 2, &q, sizeof q);
   }
 }
 
 template <DType kType>
 void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
-  constexpr bool kQuantised = kType == DType::kI8 || kType == DType::kI4;
   for (std::size_t row = 0; row < rows.count; ++row) {
     const std::byte* data = rows.data + row * row_bytes(kType, d);
-    const std::byte* scales = kQuantised ? rows.scales + row * row_scale_bytes(kType, d) : nullptr;
+    const std::byte* scales = rows.scales + row * row_scale_bytes(kType, d);
     for (std::size_t t = 0; t < tokens.count; ++t) {
       const std::byte* token = tokens.data + t * tokens.stride;
       double sum = 0;
       for (std::size_t i = 0; i < d; ++i) {
-        const double x = kQuantised ? static_cast<double>(load<std::int16_t>(token + kHeader, i))
-                                    : static_cast<double>(load<float>(token, i));
+        const double x = kQuantised<kType> ? static_cast<double>(load<std::int16_t>(token + kHeader, i))
+                                           : static_cast<double>(load<float>(token, i));
         sum += static_cast<double>(element<kType>(data, i)) * scale<kType>(scales, i) * x;
       }
-      const double token_scale = kQuantised ? load<float>(token, 0) : 1.0F;
+      const double token_scale = kQuantised<kType> ? load<float>(token, 0) : 1.0F;
       out[row * tokens.count + t] = static_cast<float>(sum * token_scale);
     }
   }
@@ -102,15 +116,21 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
 
 template <DType kType>
 void add(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) {
+  std::vector<float> weights(rows.count);
   for (std::size_t t = 0; t < tokens; ++t) {
     for (std::size_t i = 0; i < d; ++i) {
-      double sum = 0;
       for (std::size_t row = 0; row < rows.count; ++row) {
-        const std::byte* scales = rows.scales == nullptr ? nullptr : rows.scales + row * row_scale_bytes(kType, d);
-        const double weight = element<kType>(rows.data + row * row_bytes(kType, d), i);
-        sum += weight * scale<kType>(scales, i) * h[row * tokens + t];
+        const std::byte* scales = rows.scales + row * row_scale_bytes(kType, d);
+        weights[row] = h[row * tokens + t] * scale<kType>(scales, i);
       }
-      y[t * d + i] = static_cast<float>(sum) + (accumulate ? y[t * d + i] : 0.0F);
+      double sum = 0;
+      const Rounding rounding(weights);
+      for (std::size_t row = 0; row < rows.count; ++row) {
+        const double weight = kQuantised<kType> ? rounding(weights[row]) : weights[row];
+        sum += weight * element<kType>(rows.data + row * row_bytes(kType, d), i);
+      }
+      const double value = kQuantised<kType> ? sum * rounding.scale : sum;
+      y[t * d + i] = static_cast<float>(value) + (accumulate ? y[t * d + i] : 0.0F);
     }
   }
 }

@@ -1,9 +1,9 @@
-// What the instruction sets share: products of f32 tokens with rows, sums of rows, SwiGLU; over a vector type V.
+// What the instruction sets share, over a vector type V: loading rows, SwiGLU, the sum of partial results.
 //
 // V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the second
-// operand is NaN; sum adds the lanes, always in the same order); f16, bf16: kLanes elements as floats; i8, i4: a group
-// of 32 columns as q and as scale * (q - 8). V must be a type of the file that includes this: its instances are
-// compiled with that file's flags and must not be shared with another file's.
+// operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16, bf16:
+// kLanes elements as floats; i8, i4: a group of 32 columns as q and as scale * (q - 8). V must be a type of the file
+// that includes this: its instances are compiled with that file's flags and must not be shared with another file's.
 #pragma once
 
 #include <cstring>
@@ -16,10 +16,10 @@
 #define EDGE_UNROLL _Pragma("GCC unroll 16")
 #endif
 
-namespace edge::kernels {
+// Of functions that take sums by reference: a call would put them into memory for the whole of the caller.
+#define EDGE_INLINE __attribute__((always_inline)) inline
 
-// How far ahead of a streamed row to ask for its bytes. Hardware prefetchers stop at a page of 4 KiB.
-inline constexpr std::size_t kPrefetchBytes = 2048;
+namespace edge::kernels {
 
 // kLanes columns of a float row.
 template <class V, DType kType>
@@ -40,6 +40,11 @@ constexpr std::size_t bytes_of(std::size_t columns) {
   return columns * kHalfBytes[static_cast<std::size_t>(kType)] / 2;
 }
 
+template <DType kType>
+constexpr std::size_t scale_bytes_of(std::size_t columns) {
+  return kType == DType::kI8 ? sizeof(float) : kType == DType::kI4 ? columns / kI4Group * 2 : 0;
+}
+
 // The last count < kLanes columns, zeros behind them: nothing is read beyond the row.
 template <class V, DType kType>
 typename V::F load_tail(const std::byte* row, std::size_t column, std::size_t count) {
@@ -53,77 +58,6 @@ void store_tail(float* to, typename V::F value, std::size_t count) {
   alignas(64) float padded[V::kLanes];
   V::store(padded, value);
   std::memcpy(to, padded, count * sizeof(float));
-}
-
-// Calls tile<rows, tokens>(row, token) over a grid, in tiles of kRows x kTokens and smaller ones at the edges.
-// Rows outside: the rows of a tile come from memory once, then from the nearest cache for the other tokens.
-template <std::size_t kRows, std::size_t kTokens, class Tile>
-void for_tiles(std::size_t rows, std::size_t tokens, const Tile& tile) {
-  const auto along_tokens = [&]<std::size_t kTileRows>(std::size_t row) {
-    std::size_t token = 0;
-    for (; token + kTokens <= tokens; token += kTokens) {
-      tile.template operator()<kTileRows, kTokens>(row, token);
-    }
-    for (; token < tokens; ++token) {
-      tile.template operator()<kTileRows, 1>(row, token);
-    }
-  };
-  std::size_t row = 0;
-  for (; row + kRows <= rows; row += kRows) {
-    along_tokens.template operator()<kRows>(row);
-  }
-  for (; row < rows; ++row) {
-    along_tokens.template operator()<1>(row);
-  }
-}
-
-template <class V, DType kType, std::size_t kRows, std::size_t kTokens>
-void dot_tile(const std::byte* rows, std::size_t row_stride, const std::byte* tokens, std::size_t token_stride,
-              std::size_t d, float* out, std::size_t out_stride) {
-  using F = typename V::F;
-  F sums[kRows][kTokens];
-  EDGE_UNROLL
-  for (std::size_t r = 0; r < kRows; ++r) {
-    EDGE_UNROLL
-    for (std::size_t t = 0; t < kTokens; ++t) sums[r][t] = V::zero();
-  }
-  const auto step = [&](const F(&w)[kRows], const F(&x)[kTokens]) {
-    EDGE_UNROLL
-    for (std::size_t r = 0; r < kRows; ++r) {
-      EDGE_UNROLL
-      for (std::size_t t = 0; t < kTokens; ++t) sums[r][t] = V::fma(w[r], x[t], sums[r][t]);
-    }
-  };
-  F w[kRows];
-  F x[kTokens];
-  std::size_t i = 0;
-  for (; i + V::kLanes <= d; i += V::kLanes) {
-    EDGE_UNROLL
-    for (std::size_t r = 0; r < kRows; ++r) w[r] = load_columns<V, kType>(rows + r * row_stride, i);
-    EDGE_UNROLL
-    for (std::size_t t = 0; t < kTokens; ++t) x[t] = load_columns<V, DType::kF32>(tokens + t * token_stride, i);
-    step(w, x);
-  }
-  if (i < d) {
-    for (std::size_t r = 0; r < kRows; ++r) w[r] = load_tail<V, kType>(rows + r * row_stride, i, d - i);
-    for (std::size_t t = 0; t < kTokens; ++t) x[t] = load_tail<V, DType::kF32>(tokens + t * token_stride, i, d - i);
-    step(w, x);
-  }
-  EDGE_UNROLL
-  for (std::size_t r = 0; r < kRows; ++r) {
-    EDGE_UNROLL
-    for (std::size_t t = 0; t < kTokens; ++t) out[r * out_stride + t] = V::sum(sums[r][t]);
-  }
-}
-
-template <class V, DType kType>
-void dot_floats(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
-  const std::size_t stride = bytes_of<kType>(d);
-  for_tiles<V::kDotRows, V::kDotTokens>(
-      rows.count, tokens.count, [&]<std::size_t kRows, std::size_t kTokens>(std::size_t row, std::size_t token) {
-        dot_tile<V, kType, kRows, kTokens>(rows.data + row * stride, stride, tokens.data + token * tokens.stride,
-                                           tokens.stride, d, out + row * tokens.count + token, tokens.count);
-      });
 }
 
 // Silu by e^-v = 2^n * e^r, |r| <= ln 2 / 2: the series to the seventh power is good to half a unit in the last place.

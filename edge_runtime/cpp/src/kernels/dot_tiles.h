@@ -1,0 +1,162 @@
+// Products of rows with tokens over a vector type V: see vector_tiles.h for V, kernels.h for what `dot` means.
+//
+// A form gives: its kType; kRows x kTokens, the largest tile that its accumulators fit; and
+// sums<rows, tokens>(rows, scales, tokens, token_stride, d, out), the products as vectors whose lanes are to be added.
+// Functions that are no templates are static: each file that includes this needs its own copy, compiled with its flags.
+#pragma once
+
+#include "kernels/vector_tiles.h"
+
+namespace edge::kernels {
+
+static inline float load_float(const std::byte* from) {
+  float value = 0;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+// Asks for `count` of the rows that follow, from `row` on: into the second cache, as the nearest takes too few requests
+// at a time. Not for scales: they are a small stream of their own, and asking for a line again and again costs more.
+template <DType kType>
+void ask_for_next(const Rows& rows, std::size_t row, std::size_t count, std::size_t d) {
+  if (rows.next == nullptr || row + count > rows.next->count) return;
+  constexpr std::size_t kLine = 64;
+  const std::byte* const from = rows.next->data + row * bytes_of<kType>(d);
+  for (std::size_t i = 0; i < count * bytes_of<kType>(d); i += kLine) __builtin_prefetch(from + i, 0, 2);
+}
+
+// f32, f16 and bf16 rows with f32 tokens. Each sum is kept in V::kDotSums vectors, so that a single row does not wait
+// for its own additions.
+template <class V, DType kRowType>
+struct Floats {
+  using F = typename V::F;
+  static constexpr DType kType = kRowType;
+  static constexpr std::size_t kRows = V::kDotRows;
+  static constexpr std::size_t kTokens = V::kDotTokens;
+  static constexpr std::size_t kColumns = V::kLanes * V::kDotSums;
+
+  template <std::size_t kR, std::size_t kT>
+  static void sums(const std::byte* rows, const std::byte* /*scales*/, const std::byte* tokens,
+                   std::size_t token_stride, std::size_t d, F (&out)[kR][kT]) {
+    const std::size_t row_stride = bytes_of<kType>(d);
+    F parts[V::kDotSums][kR][kT];
+    EDGE_UNROLL
+    for (std::size_t k = 0; k < V::kDotSums; ++k) {
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        EDGE_UNROLL
+        for (std::size_t t = 0; t < kT; ++t) parts[k][r][t] = V::zero();
+      }
+    }
+    std::size_t i = 0;
+    for (; i + kColumns <= d; i += kColumns) {
+      step(rows + bytes_of<kType>(i), row_stride, tokens + i * sizeof(float), token_stride, parts);
+    }
+    if (i < d) {  // zeros add nothing
+      alignas(64) std::byte w[kR][bytes_of<kType>(kColumns)] = {};
+      alignas(64) std::byte x[kT][kColumns * sizeof(float)] = {};
+      for (std::size_t r = 0; r < kR; ++r) {
+        std::memcpy(w[r], rows + r * row_stride + bytes_of<kType>(i), bytes_of<kType>(d - i));
+      }
+      for (std::size_t t = 0; t < kT; ++t) {
+        std::memcpy(x[t], tokens + t * token_stride + i * sizeof(float), (d - i) * sizeof(float));
+      }
+      step(w[0], sizeof w[0], x[0], sizeof x[0], parts);
+    }
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kR; ++r) {
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) {
+        out[r][t] = parts[0][r][t];
+        EDGE_UNROLL
+        for (std::size_t k = 1; k < V::kDotSums; ++k) out[r][t] = V::add(out[r][t], parts[k][r][t]);
+      }
+    }
+  }
+
+ private:
+  template <std::size_t kR, std::size_t kT>
+  static void step(const std::byte* rows, std::size_t row_stride, const std::byte* tokens, std::size_t token_stride,
+                   F (&parts)[V::kDotSums][kR][kT]) {
+    EDGE_UNROLL
+    for (std::size_t k = 0; k < V::kDotSums; ++k) {
+      F w[kR];
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) w[r] = load_columns<V, kType>(rows + r * row_stride, k * V::kLanes);
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) {
+        const F x = load_columns<V, DType::kF32>(tokens + t * token_stride, k * V::kLanes);
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) parts[k][r][t] = V::fma(w[r], x, parts[k][r][t]);
+      }
+    }
+  }
+};
+
+// out[r * out_stride + t]. One token's rows are taken one after another: hardware prefetchers follow that one stream
+// twice as fast as several interleaved ones.
+template <class V, class Form, std::size_t kRows, std::size_t kTokens>
+void dot_tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
+              std::size_t d, float* out, std::size_t out_stride) {
+  constexpr DType kType = Form::kType;
+  typename V::F sums[kRows][kTokens];
+  if constexpr (kTokens == 1) {
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) {
+      typename V::F sum[1][1];
+      Form::template sums<1, 1>(rows + r * bytes_of<kType>(d), scales + r * scale_bytes_of<kType>(d), tokens,
+                                token_stride, d, sum);
+      sums[r][0] = sum[0][0];
+    }
+  } else {
+    Form::template sums<kRows, kTokens>(rows, scales, tokens, token_stride, d, sums);
+  }
+  EDGE_UNROLL
+  for (std::size_t t = 0; t < kTokens; ++t) {
+    alignas(16) float totals[kRows];
+    if constexpr (kRows == 4) {
+      V::sum4(sums[0][t], sums[1][t], sums[2][t], sums[3][t], totals);
+    } else {
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kRows; ++r) totals[r] = V::sum(sums[r][t]);
+    }
+    EDGE_UNROLL
+    for (std::size_t r = 0; r < kRows; ++r) {
+      // The row's scale first: the products of two small scales would lose their last bits.
+      if constexpr (kType == DType::kI8) totals[r] *= load_float(scales + r * sizeof(float));
+      if constexpr (kType == DType::kI8 || kType == DType::kI4) totals[r] *= load_float(tokens + t * token_stride);
+      out[r * out_stride + t] = totals[r];
+    }
+  }
+}
+
+// Rows outside: the rows of a tile come from memory once, then from the nearest cache for the other tokens.
+template <class V, class Form>
+void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
+  constexpr DType kType = Form::kType;
+  constexpr std::size_t kStreamedRows = 4;  // whose lanes are added at once
+  const auto take = [&]<std::size_t kRows, std::size_t kTokens>(std::size_t row, std::size_t token) {
+    dot_tile<V, Form, kRows, kTokens>(rows.data + row * bytes_of<kType>(d),
+                                      rows.scales + row * scale_bytes_of<kType>(d), tokens.data + token * tokens.stride,
+                                      tokens.stride, d, out + row * tokens.count + token, tokens.count);
+  };
+  const auto along_tokens = [&]<std::size_t kRows>(std::size_t row) {
+    ask_for_next<kType>(rows, row, kRows, d);
+    std::size_t token = 0;
+    for (; token + Form::kTokens <= tokens.count; token += Form::kTokens) {
+      take.template operator()<kRows, Form::kTokens>(row, token);
+    }
+    for (; token < tokens.count; ++token) take.template operator()<kRows, 1>(row, token);
+  };
+  std::size_t row = 0;
+  if (tokens.count == 1) {
+    for (; row + kStreamedRows <= rows.count; row += kStreamedRows) {
+      ask_for_next<kType>(rows, row, kStreamedRows, d);
+      take.template operator()<kStreamedRows, 1>(row, 0);
+    }
+  }
+  for (; row + Form::kRows <= rows.count; row += Form::kRows) along_tokens.template operator()<Form::kRows>(row);
+  for (; row < rows.count; ++row) along_tokens.template operator()<1>(row);
+}
+
+}  // namespace edge::kernels
