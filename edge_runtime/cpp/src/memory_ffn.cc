@@ -19,8 +19,9 @@ constexpr std::size_t kDTypes = 5;
 // Up to this many tokens the threads share the rows: each chunk of rows has its own y, and these are summed in order.
 // With more, the threads share the tokens, and nothing is left to be summed.
 constexpr std::size_t kSharedRowsTokens = 3;
-// Chunks of rows in a call, about: enough for cores of unequal speed, few enough for the sum of their y to be short.
-constexpr std::size_t kChunks = 16;
+// Chunks of rows in a call, about: enough for cores of unequal speed, few enough for long streams and for the sum of
+// their y, which other cores have written, to be short.
+constexpr std::size_t kChunks = 8;
 // What a thread takes at once while rows are shared: runs of chunks, so that most of its reading is one stream.
 constexpr std::size_t kRunsPerThread = 2;
 // Below this many products a call does not wake other threads.
@@ -115,6 +116,15 @@ kernels::Rows rows_of(const Chunk& chunk, std::size_t matrix, std::size_t d, con
   return {block.data + first * row_bytes(block.dtype, d), scales, chunk.count, next};
 }
 
+// Scales are small streams of their own, too short for the hardware to follow: a chunk's are asked for before its turn.
+void ask_for_scales(const Chunk& chunk, std::size_t d) {
+  const std::size_t bytes = chunk.count * row_scale_bytes(chunk.block->dtype, d);
+  for (std::size_t matrix = 0; matrix < 3; ++matrix) {
+    const std::byte* const scales = rows_of(chunk, matrix, d, nullptr).scales;
+    for (std::size_t i = 0; i < bytes; i += kAlignment) __builtin_prefetch(scales + i);
+  }
+}
+
 // A chunk's share of y for at most kMaxTokens tokens. `next` is the chunk that this thread takes afterwards, if any.
 void add_chunk(const Kernels& kernels, const Chunk& chunk, const Chunk* next, const Activations& x, std::size_t first,
                std::size_t tokens, std::size_t d, bool accumulate, float* y) {
@@ -127,6 +137,7 @@ void add_chunk(const Kernels& kernels, const Chunk& chunk, const Chunk* next, co
   const kernels::Rows w3 = rows_of(chunk, 2, d, continues ? &w1_of_next : nullptr);
   const kernels::Rows w2 = rows_of(chunk, 1, d, &w3);
   const kernels::Rows w1 = rows_of(chunk, 0, d, &w2);
+  if (next != nullptr) ask_for_scales(*next, d);
   of.dot(w1, inputs, d, gate.data());
   of.dot(w2, inputs, d, up.data());
   kernels.swiglu(gate.data(), up.data(), chunk.count * tokens);
@@ -166,6 +177,7 @@ void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t 
   activations.place(reinterpret_cast<std::byte*>(partial + partial_floats(chunks, tokens, d)));
 
   const auto add_chunks = [&](std::size_t begin, std::size_t end, const auto& add) {
+    ask_for_scales(chunks[begin], d);
     for (std::size_t chunk = begin; chunk < end; ++chunk) {
       const Chunk next = chunk + 1 < end ? chunks[chunk + 1] : Chunk{};
       add(chunk, chunks[chunk], next.block == nullptr ? nullptr : &next);

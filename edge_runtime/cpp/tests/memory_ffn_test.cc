@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <random>
@@ -47,6 +48,18 @@ struct Expected {
   std::vector<double> bound;  // how far a result may be from y
 };
 
+double scale_of(const TestRows& rows, std::size_t row, std::size_t column, std::size_t d) {
+  const std::byte* const scales = rows.scales.data() + row * row_scale_bytes(rows.dtype, d);
+  if (rows.dtype == DType::kI8) {
+    float scale = 0;
+    std::memcpy(&scale, scales, sizeof scale);
+    return scale;
+  }
+  std::uint16_t bits = 0;
+  std::memcpy(&bits, scales + column / kI4Group * sizeof bits, sizeof bits);
+  return f16_to_f32(bits);
+}
+
 // The formula, and the bound that memory_ffn.h states.
 Expected formula(const std::vector<TestRows>& blocks, const std::vector<float>& x, std::size_t d) {
   constexpr double kSum = 1e-6;  // of the sum of the magnitudes
@@ -68,6 +81,8 @@ Expected formula(const std::vector<TestRows>& blocks, const std::vector<float>& 
         }
         return sum;
       };
+      std::vector<double> weight(d, 0.0);    // the largest h * scale, of which 16 bits are kept
+      std::vector<double> integers(d, 0.0);  // the sum of their magnitudes
       for (std::size_t row = 0; row < r; ++row) {
         double gate_error = 0;
         double up_error = 0;
@@ -81,8 +96,14 @@ Expected formula(const std::vector<TestRows>& blocks, const std::vector<float>& 
           const double w = block.values[(2 * r + row) * d + i];
           expected.y[t * d + i] += h * w;
           expected.bound[t * d + i] += (h_error + kSum * std::fabs(h)) * std::fabs(w);
+          if (quantised) {
+            const double s = scale_of(block, 2 * r + row, i, d);
+            weight[i] = std::max(weight[i], (std::fabs(h) + h_error) * s);
+            integers[i] += s == 0 ? 0 : std::fabs(w) / s;
+          }
         }
       }
+      for (std::size_t i = 0; i < d; ++i) expected.bound[t * d + i] += 0x1p-16 * 1.01 * weight[i] * integers[i];
     }
   }
   return expected;

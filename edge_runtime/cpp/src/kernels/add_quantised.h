@@ -127,10 +127,16 @@ void stream_quantised(const Rows& rows, const float* h, std::size_t d, std::size
     }
   }
   const auto take = [&]<std::size_t kPairs>(std::size_t row, std::size_t count) {
-    ask_for_next<kType>(rows, row, count, d);
+    constexpr std::size_t kStep = 2 * kPairs * bytes_of<kType>(kAddColumns);
     const std::byte* const data = rows.data + row * stride;
+    // What comes next is asked for at the pace of what is read: more at once would wait for each other.
+    const bool follows = rows.next != nullptr && row + count <= rows.next->count;
+    const std::byte* next = (follows ? rows.next->data + row * stride : data) + 2 * kPairs * bytes_of<kType>(begin);
     const float* const pairs = weights.pairs[row / 2];
     for (std::size_t i = begin; i < whole; i += kAddColumns) {
+      EDGE_UNROLL
+      for (std::size_t line = 0; line < kStep; line += kLine) __builtin_prefetch(next + line, 0, 2);
+      next += kStep;
       stream_group<V, kType, kPairs>(data + bytes_of<kType>(i), stride, count, pairs + slot_of(i), kSlots, y + i);
     }
     if (whole < end) {

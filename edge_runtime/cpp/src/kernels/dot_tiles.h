@@ -15,12 +15,13 @@ static inline float load_float(const std::byte* from) {
   return value;
 }
 
+inline constexpr std::size_t kLine = 64;  // of caches
+
 // Asks for `count` of the rows that follow, from `row` on: into the second cache, as the nearest takes too few requests
-// at a time. Not for scales: they are a small stream of their own, and asking for a line again and again costs more.
+// at a time. Not for scales, which memory_ffn asks for once a chunk: asking for a line again and again costs more.
 template <DType kType>
 void ask_for_next(const Rows& rows, std::size_t row, std::size_t count, std::size_t d) {
   if (rows.next == nullptr || row + count > rows.next->count) return;
-  constexpr std::size_t kLine = 64;
   const std::byte* const from = rows.next->data + row * bytes_of<kType>(d);
   for (std::size_t i = 0; i < count * bytes_of<kType>(d); i += kLine) __builtin_prefetch(from + i, 0, 2);
 }
@@ -93,24 +94,10 @@ struct Floats {
   }
 };
 
-// out[r * out_stride + t]. One token's rows are taken one after another: hardware prefetchers follow that one stream
-// twice as fast as several interleaved ones.
-template <class V, class Form, std::size_t kRows, std::size_t kTokens>
-void dot_tile(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
-              std::size_t d, float* out, std::size_t out_stride) {
-  constexpr DType kType = Form::kType;
-  typename V::F sums[kRows][kTokens];
-  if constexpr (kTokens == 1) {
-    EDGE_UNROLL
-    for (std::size_t r = 0; r < kRows; ++r) {
-      typename V::F sum[1][1];
-      Form::template sums<1, 1>(rows + r * bytes_of<kType>(d), scales + r * scale_bytes_of<kType>(d), tokens,
-                                token_stride, d, sum);
-      sums[r][0] = sum[0][0];
-    }
-  } else {
-    Form::template sums<kRows, kTokens>(rows, scales, tokens, token_stride, d, sums);
-  }
+// out[r * out_stride + t] out of the lanes of sums.
+template <class V, DType kType, std::size_t kRows, std::size_t kTokens>
+EDGE_INLINE void finish_dot(const typename V::F (&sums)[kRows][kTokens], const std::byte* scales,
+                            const std::byte* tokens, std::size_t token_stride, float* out, std::size_t out_stride) {
   EDGE_UNROLL
   for (std::size_t t = 0; t < kTokens; ++t) {
     alignas(16) float totals[kRows];
@@ -130,33 +117,54 @@ void dot_tile(const std::byte* rows, const std::byte* scales, const std::byte* t
   }
 }
 
+// kRows rows with one token, one after another: hardware prefetchers follow that one stream twice as fast as several
+// interleaved ones. What comes next is asked for a row at a time, as more at once would wait for each other.
+template <class V, class Form, std::size_t kRows>
+void stream_dot(const Rows& rows, std::size_t row, const Tokens& tokens, std::size_t d, float* out) {
+  constexpr DType kType = Form::kType;
+  const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
+  typename V::F sums[kRows][1];
+  EDGE_UNROLL
+  for (std::size_t r = 0; r < kRows; ++r) {
+    ask_for_next<kType>(rows, row + r, 1, d);
+    typename V::F sum[1][1];
+    Form::template sums<1, 1>(rows.data + (row + r) * bytes_of<kType>(d), scales + r * scale_bytes_of<kType>(d),
+                              tokens.data, tokens.stride, d, sum);
+    sums[r][0] = sum[0][0];
+  }
+  finish_dot<V, kType>(sums, scales, tokens.data, tokens.stride, out + row, 1);
+}
+
 // Rows outside: the rows of a tile come from memory once, then from the nearest cache for the other tokens.
 template <class V, class Form>
 void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
   constexpr DType kType = Form::kType;
   constexpr std::size_t kStreamedRows = 4;  // whose lanes are added at once
-  const auto take = [&]<std::size_t kRows, std::size_t kTokens>(std::size_t row, std::size_t token) {
-    dot_tile<V, Form, kRows, kTokens>(rows.data + row * bytes_of<kType>(d),
-                                      rows.scales + row * scale_bytes_of<kType>(d), tokens.data + token * tokens.stride,
-                                      tokens.stride, d, out + row * tokens.count + token, tokens.count);
-  };
-  const auto along_tokens = [&]<std::size_t kRows>(std::size_t row) {
-    ask_for_next<kType>(rows, row, kRows, d);
-    std::size_t token = 0;
-    for (; token + Form::kTokens <= tokens.count; token += Form::kTokens) {
-      take.template operator()<kRows, Form::kTokens>(row, token);
-    }
-    for (; token < tokens.count; ++token) take.template operator()<kRows, 1>(row, token);
-  };
   std::size_t row = 0;
   if (tokens.count == 1) {
     for (; row + kStreamedRows <= rows.count; row += kStreamedRows) {
-      ask_for_next<kType>(rows, row, kStreamedRows, d);
-      take.template operator()<kStreamedRows, 1>(row, 0);
+      stream_dot<V, Form, kStreamedRows>(rows, row, tokens, d, out);
     }
+    for (; row < rows.count; ++row) stream_dot<V, Form, 1>(rows, row, tokens, d, out);
+    return;
   }
-  for (; row + Form::kRows <= rows.count; row += Form::kRows) along_tokens.template operator()<Form::kRows>(row);
-  for (; row < rows.count; ++row) along_tokens.template operator()<1>(row);
+  const auto along_tokens = [&]<std::size_t kRows>() {
+    ask_for_next<kType>(rows, row, kRows, d);
+    const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
+    const auto take = [&]<std::size_t kTokens>(std::size_t token) {
+      const std::byte* const x = tokens.data + token * tokens.stride;
+      typename V::F sums[kRows][kTokens];
+      Form::template sums<kRows, kTokens>(rows.data + row * bytes_of<kType>(d), scales, x, tokens.stride, d, sums);
+      finish_dot<V, kType>(sums, scales, x, tokens.stride, out + row * tokens.count + token, tokens.count);
+    };
+    std::size_t token = 0;
+    for (; token + Form::kTokens <= tokens.count; token += Form::kTokens)
+      take.template operator()<Form::kTokens>(token);
+    for (; token < tokens.count; ++token) take.template operator()<1>(token);
+    row += kRows;
+  };
+  while (row + Form::kRows <= rows.count) along_tokens.template operator()<Form::kRows>();
+  while (row < rows.count) along_tokens.template operator()<1>();
 }
 
 }  // namespace edge::kernels

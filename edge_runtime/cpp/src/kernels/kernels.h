@@ -9,7 +9,8 @@
 // The products are summed in exact integer arithmetic, i8 over a whole segment, i4 over a group. So the step is 2^-16
 // of the token's largest value, which is far below what rounding the weights to 8 or 4 bits has cost, and integer
 // instructions take both bytes of q at once or one after the other. A token that is not finite gives NaN.
-// `add` keeps h in f32 for every dtype.
+// In `add` the weight of a quantised row is h times its scale (i4: its group's), rounded to 16 bits beside the largest
+// one of the call that meets the same columns.
 //
 // Every result is a function of its own row or column and token alone: it does not depend on how many tokens or rows a
 // call has. Callers rely on it for results that are the same whatever the number of threads.
