@@ -60,6 +60,16 @@ struct Avx512 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
+  template <DType kType>
+    requires(kType == DType::kF32 || kType == DType::kF16)
+  static F masked(const std::byte* from, std::size_t count) {
+    const auto mask = static_cast<__mmask16>((1U << count) - 1);
+    if constexpr (kType == DType::kF32) {
+      return _mm512_maskz_loadu_ps(mask, from);
+    } else {
+      return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, from));
+    }
+  }
   static F broadcast_f16(const std::byte* from) {
     short bits = 0;
     std::memcpy(&bits, from, sizeof bits);

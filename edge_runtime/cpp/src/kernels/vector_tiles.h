@@ -2,8 +2,9 @@
 //
 // V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the second
 // operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16, bf16:
-// kLanes elements as floats; i8, i4: a group of 32 columns as q and as scale * (q - 8). V must be a type of the file
-// that includes this: its instances are compiled with that file's flags and must not be shared with another file's.
+// kLanes elements as floats; masked, where there is such an instruction: the first `count` < kLanes of them, zeros
+// behind them. V must be a type of the file that includes this: its instances are compiled with that file's flags and
+// must not be shared with another file's.
 #pragma once
 
 #include <cstring>
@@ -48,9 +49,14 @@ constexpr std::size_t scale_bytes_of(std::size_t columns) {
 // The last count < kLanes columns, zeros behind them: nothing is read beyond the row.
 template <class V, DType kType>
 typename V::F load_tail(const std::byte* row, std::size_t column, std::size_t count) {
-  alignas(64) std::byte padded[V::kLanes * 4] = {};
-  std::memcpy(padded, row + bytes_of<kType>(column), bytes_of<kType>(count));
-  return load_columns<V, kType>(padded, 0);
+  const std::byte* const from = row + bytes_of<kType>(column);
+  if constexpr (requires { V::template masked<kType>(from, count); }) {
+    return V::template masked<kType>(from, count);
+  } else {
+    alignas(64) std::byte padded[V::kLanes * 4] = {};
+    std::memcpy(padded, from, bytes_of<kType>(count));
+    return load_columns<V, kType>(padded, 0);
+  }
 }
 
 template <class V>
