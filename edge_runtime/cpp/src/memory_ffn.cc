@@ -118,9 +118,11 @@ kernels::Rows rows_of(const Chunk& chunk, std::size_t matrix, std::size_t d, con
 
 // Scales are small streams of their own, too short for the hardware to follow: a chunk's are asked for before its turn.
 void ask_for_scales(const Chunk& chunk, std::size_t d) {
+  if (chunk.block->scales == nullptr) return;
   const std::size_t bytes = chunk.count * row_scale_bytes(chunk.block->dtype, d);
   for (std::size_t matrix = 0; matrix < 3; ++matrix) {
-    const std::byte* const scales = rows_of(chunk, matrix, d, nullptr).scales;
+    const std::size_t row = matrix * chunk.block->rows + chunk.first;
+    const std::byte* const scales = chunk.block->scales + row * row_scale_bytes(chunk.block->dtype, d);
     for (std::size_t i = 0; i < bytes; i += kAlignment) __builtin_prefetch(scales + i);
   }
 }

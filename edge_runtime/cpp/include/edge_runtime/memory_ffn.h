@@ -3,11 +3,11 @@
 // Rows are read as they lie in the bank, each once for up to 16 tokens, at the speed of memory. What is computed:
 // - f32, f16, bf16: products and sums in f32.
 // - i8, i4: W1 and W2 meet x rounded to 16 bits, a scale a token, and their products are summed exactly. This adds at
-//   most max|x| * 2^-16 * sum|w| to an element of W1 x. W3's rows, as integers q, meet h times their scale, rounded to 16
-//   bits beside the largest of up to 64 rows. This adds at most max|h scale| * 2^-16 * sum|q| to an element of y. Both
-//   are a thousandth of what the dtype itself costs. A token that is not finite gives NaN.
-// Against the formula in double precision on the values that the dtype holds, y is off by no more than 2e-5 of
-// sum over rows of |h| |w3| + h's own error: the tests hold every instruction set to the bounds that they state.
+//   most max|x| * 2^-16 * sum|w| to an element of W1 x. W3's rows, as integers q, meet h times their scale, rounded to
+//   16 bits beside the largest of up to 64 rows. This adds at most max|h scale| * 2^-16 * sum|q| to an element of y.
+//   Both are a hundredth or less of what the dtype itself costs. A token that is not finite gives NaN.
+// Besides, against the formula in double precision on the values that the dtype holds, each sum (W1 x, W2 x, y) is off
+// by at most 1e-6 of the sum of its terms' magnitudes. The tests hold every instruction set to these bounds.
 //
 // For given blocks, d and instruction set, a token's y is bitwise the same whatever the number of threads and whatever
 // other tokens share the call.

@@ -148,7 +148,7 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
     for (; row < rows.count; ++row) stream_dot<V, Form, 1>(rows, row, tokens, d, out);
     return;
   }
-  const auto along_tokens = [&]<std::size_t kRows>() {
+  const auto along_tokens = [&]<std::size_t kRows> {
     ask_for_next<kType>(rows, row, kRows, d);
     const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
     const auto take = [&]<std::size_t kTokens>(std::size_t token) {
