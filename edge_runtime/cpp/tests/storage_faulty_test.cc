@@ -106,7 +106,8 @@ TEST_P(FaultyKind, EveryOffsetOfABlockIsServedRightOrNotAtAll) {
   const std::string path = dir.file("level");
   testing::write_level(path, {.level = 1, .dtype = DType::kI8, .rows_per_block = 24});
   const auto bytes = testing::read_file(path);
-  if (const auto storage = open_storage(path, GetParam(), make_device()); !storage) GTEST_SKIP() << storage.error().message;
+  if (const auto storage = open_storage(path, GetParam(), make_device()); !storage)
+    GTEST_SKIP() << storage.error().message;
   const auto bank = *BankLevel::open(path);
   const BankLevelSpec& spec = bank.spec();
   const std::uint64_t begin = bank.block_offset(2);

@@ -210,8 +210,7 @@ TEST_P(StorageOfKind, ColdFilesAreReadDirectlyWhereThatWorks) {
 #endif
 
 TEST(StorageKindNames, RoundTrip) {
-  for (const StorageKind kind :
-       {StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped, StorageKind::kUring}) {
+  for (const StorageKind kind : {StorageKind::kAuto, StorageKind::kDirect, StorageKind::kMapped, StorageKind::kUring}) {
     EXPECT_EQ(parse_storage_kind(name(kind)), kind);
   }
   EXPECT_EQ(parse_storage_kind("ram"), std::nullopt);

@@ -43,8 +43,7 @@ class TiersTest : public ::testing::TestWithParam<StorageKind> {
   std::vector<std::vector<std::string>> paths_;
   std::vector<std::vector<std::byte>> bytes_;
 };
-INSTANTIATE_TEST_SUITE_P(All, TiersTest,
-                         ::testing::Values(StorageKind::kDirect, StorageKind::kMapped),
+INSTANTIATE_TEST_SUITE_P(All, TiersTest, ::testing::Values(StorageKind::kDirect, StorageKind::kMapped),
                          [](const auto& instance) { return std::string(name(instance.param)); });
 
 TEST_P(TiersTest, EachLevelIsReadInItsOwnWay) {

@@ -118,8 +118,7 @@ using PyTier = std::pair<std::string, std::shared_ptr<ThrottledDevice>>;
 Tier tier_of(const PyTier& tier) {
   const auto kind = parse_storage_kind(tier.first);
   if (!kind) {
-    raise(
-        {ErrorCode::kInvalidArgument, "unknown storage '" + tier.first + "': use auto, direct, mapped or uring"});
+    raise({ErrorCode::kInvalidArgument, "unknown storage '" + tier.first + "': use auto, direct, mapped or uring"});
   }
   return {.kind = *kind, .throttle = tier.second};
 }
