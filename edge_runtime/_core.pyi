@@ -45,7 +45,38 @@ class Tree:
         blocked: Sequence[_Node] = ...,
         depth: int | None = None,
     ) -> tuple[list[int], list[float]]: ...
+    def rank(
+        self,
+        embedding: npt.NDArray[np.float32],
+        count: int,
+        blocked: Sequence[_Node] = ...,
+        depth: int | None = None,
+    ) -> list[tuple[list[int], float]]: ...
+    def conceded(
+        self, embedding: npt.NDArray[np.float32], path: Sequence[int], blocked: Sequence[_Node] = ...
+    ) -> float: ...
 
+class StaticEmbedder:
+    def __init__(self, path: str) -> None: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    def embed(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]: ...
+
+def write_static_embedder(
+    path: str,
+    order: int,
+    tokens: npt.NDArray[np.int8],
+    token_scales: npt.NDArray[np.float32],
+    ngrams: npt.NDArray[np.int8],
+    ngram_scales: npt.NDArray[np.float32],
+    map: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+) -> None: ...
+def ngram_buckets(ids: npt.NDArray[np.uint32], length: int, rows: int) -> npt.NDArray[np.int64]: ...
 def write_tree(
     path: str,
     fanout: int,

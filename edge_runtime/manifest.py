@@ -57,13 +57,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class EmbedderSpec:
+    """`max_tokens`, `pooling` and `normalize` are those of programs; None for the engine `static`."""
+
     name: str
     engine: str
     path: str
     tokenizer: str
-    max_tokens: int
-    pooling: str
-    normalize: bool
+    max_tokens: int | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from tokenizers import Tokenizer
 
 from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle
+from edge_runtime.embedders import open_embedder
 from edge_runtime.engines import Engine
 from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, UnsupportedError
 from edge_runtime.manifest import Memory
 from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
+from edge_runtime.routing import RoutingPolicy
 from edge_runtime.stats import resident_memory
 from edge_runtime.text import ChatTemplate, load_tokenizer
 
@@ -57,6 +59,7 @@ class Runtime:
         engine: str | None = None,
         storage: StorageKind = "auto",
         threads: int = 2,
+        router: str | None = None,
     ) -> Runtime:
         """Opens a bundle directory.
 
@@ -66,6 +69,7 @@ class Runtime:
             engine: which of the bundle's engines; None takes its first program's.
             storage: how the bank is read: auto, direct or mapped.
             threads: of the engine.
+            router: which of the bundle's embedders routes; None takes its default.
 
         Raises:
             EdgeRuntimeError: see `edge_runtime.errors`; the message names the file and what to do.
@@ -83,7 +87,8 @@ class Runtime:
         engines.load(name)
         engine_constant = resident_memory().total
         size = 0
-        pager = router = None
+        pager = prompt_router = None
+        tokenizer = load_tokenizer(opened)
         if manifest.memory is not None:
             size = default_budget(manifest.memory) if budget is None else parse_budget(budget)
             try:
@@ -92,19 +97,18 @@ class Runtime:
                 if opened.is_current():
                     raise
                 # `edge-runtime bank` has changed the bundle since, and unlinked level files of the old revision.
-                return cls.open(bundle, budget, engine, storage, threads)
+                return cls.open(bundle, budget, engine, storage, threads, router)
         if manifest.router is not None:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
-            embedder = engines.open_embedder(opened, manifest.router.default, threads)
-            router = Router(tree, embedder, opened.blocked)
+            prompt_router = Router(tree, open_embedder(opened, router, threads, tokenizer), opened.blocked)
         anchor = manifest.anchor
         program = next(program for program in manifest.programs if program.engine == name)
         return cls(
             bundle=opened,
-            tokenizer=load_tokenizer(opened),
+            tokenizer=tokenizer,
             engine=engines.open_engine(opened, threads, name),
             pager=pager,
-            router=router,
+            router=prompt_router,
             footprint=Footprint(
                 bank_bytes=opened.bank_bytes,
                 budget_bytes=size,
@@ -119,11 +123,11 @@ class Runtime:
             ),
         )
 
-    def session(self) -> Session:
-        """A new conversation, with a KV cache of its own."""
+    def session(self, routing: RoutingPolicy | None = None) -> Session:
+        """A new conversation, with a KV cache of its own; `routing` says when it routes, by default each turn."""
         from edge_runtime.session import Session
 
-        return Session(self)
+        return Session(self, routing)
 
     def chat_template(self) -> ChatTemplate:
         """The bundle's template; plain text where it has none."""

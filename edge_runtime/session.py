@@ -14,10 +14,11 @@ import numpy as np
 from edge_runtime.errors import ContextOverflowError, InvalidArgumentError, UnsupportedError
 from edge_runtime.pager import Lease, Node
 from edge_runtime.router import Route
+from edge_runtime.routing import RoutingPolicy, Topic
 from edge_runtime.runtime import Runtime
 from edge_runtime.sampling import Sampler
 from edge_runtime.stats import GenerationStats, resident_memory
-from edge_runtime.text import Detokenizer, Message, StopTexts
+from edge_runtime.text import Detokenizer, Message, StopTexts, readable
 
 MemoryMode = Literal["fetched", "generic", "none"]
 
@@ -39,20 +40,23 @@ class Session:
     `stats` describes the last generation, completely once its iterator has ended.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, routing: RoutingPolicy | None = None) -> None:
         self.runtime = runtime
+        self.routing = routing or RoutingPolicy()
         self.stats = GenerationStats()
         self._context = runtime.engine.new_context()
         self._lease: Lease | None = None
+        self._nodes: list[Node] = []  # of the lease
+        self._topic = None if runtime.router is None else Topic(runtime.router, self.routing)
         # Sampled last, and not yet in the KV cache.
         self._pending: list[int] = []
         self._messages: list[Message] = []
         self._transcript = ""  # the text in the KV cache
 
     @classmethod
-    def open(cls, bundle: str | Path, **options: Any) -> Session:
+    def open(cls, bundle: str | Path, routing: RoutingPolicy | None = None, **options: Any) -> Session:
         """A runtime and its one session; `options` are those of `Runtime.open`."""
-        return cls(Runtime.open(bundle, **options))
+        return cls(Runtime.open(bundle, **options), routing)
 
     def generate(
         self,
@@ -82,6 +86,7 @@ class Session:
         """
         request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
         self.reset()
+        prompt = readable(prompt)
         return self._generate(prompt, prompt, request)
 
     def chat(
@@ -99,21 +104,24 @@ class Session:
     ) -> Iterator[str]:
         """Answers the next message of a conversation; arguments and errors as in `generate`.
 
-        The message alone is routed, so that a change of topic changes the blocks; the KV cache is kept.
+        The message alone is routed, as `routing` says, so that a change of topic changes the blocks; the KV cache is
+        kept.
         """
         request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
-        return self._chat(message, request)
+        return self._chat(readable(message), request)
 
     def route(self, prompt: str, blocked: Sequence[Node] = ()) -> Route:
-        """The path that a prompt takes. UnsupportedError where the bundle has no router."""
+        """The path that a prompt takes by itself. UnsupportedError where the bundle has no router."""
         if self.runtime.router is None:
             raise UnsupportedError(f"{self.runtime.bundle.directory}: it has no router")
-        return self.runtime.router.route(prompt, blocked)
+        return self.runtime.router.route(prompt, blocked, top_paths=self.routing.top_paths)
 
     def reset(self) -> None:
         """Empties the KV cache and the conversation. The lease stays until the next fetch needs its place."""
         self._context.reset()
         self._pending, self._messages, self._transcript = [], [], ""
+        if self._topic is not None:
+            self._topic.reset()
 
     def close(self) -> None:
         """Gives up the lease; the session can be used again."""
@@ -198,28 +206,49 @@ class Session:
 
     def _fetch(self, routed: str, request: _Request) -> int:
         """Starts the fetch and returns the handle that the program reads through; 0 for no memory."""
-        stats, manifest = self.stats, self.runtime.bundle.manifest
-        stats.memory = request.memory
-        if request.memory == "none" or manifest.memory is None or self.runtime.pager is None:
+        self.stats.memory = request.memory
+        if request.memory == "none" or self.runtime.pager is None:
             self.close()
             return 0
-        nodes: list[Node] = [(0, 0)]
-        if request.memory == "fetched":
-            start = time.perf_counter()
-            route = self.route(routed, request.blocked)
-            stats.route_ms = 1e3 * (time.perf_counter() - start)
-            stats.path, stats.margins = route.path, route.margins
-            removed = self.runtime.bundle.state.removed
-            nodes = [
-                node
-                for node in route.nodes
-                if manifest.memory.level(node[0]) is not None and node not in removed
-            ]
+        return self._lease_on(
+            self._routed_nodes(routed, request) if request.memory == "fetched" else [(0, 0)]
+        )
+
+    def _lease_on(self, nodes: list[Node]) -> int:
+        """Reads these nodes from now on. REQUIRES a pager."""
+        assert self.runtime.pager is not None
         if self._lease is not None and self._lease.released:
             self._lease = None
         # The old lease goes in the same step: a change of topic needs no double budget.
         self._lease = self.runtime.pager.fetch(nodes, self._lease)
+        self._nodes = nodes
+        self.stats.bytes_read += self._lease.bytes_read
         return self._lease.handle
+
+    def _reroute(self, recent: list[int], request: _Request, handle: int) -> int:
+        """The handle to go on with, routed by the tokens that were read and written last."""
+        nodes = self._routed_nodes(self.runtime.tokenizer.decode(recent[-self.routing.window :]), request)
+        if nodes == self._nodes:
+            return handle
+        self.stats.switches += 1
+        return self._lease_on(nodes)
+
+    def _routed_nodes(self, text: str, request: _Request) -> list[Node]:
+        """What to read for a text: the route's nodes that have memory, or the generic one where no level is sure."""
+        memory, stats = self.runtime.bundle.manifest.memory, self.stats
+        if self._topic is None or memory is None:
+            raise UnsupportedError(f"{self.runtime.bundle.directory}: it has no router")
+        start = time.perf_counter()
+        route = self._topic.route(text, request.blocked)
+        stats.routes += 1
+        stats.route_ms += 1e3 * (time.perf_counter() - start)
+        stats.path, stats.margins = route.path, route.margins
+        if not route.path and self.routing.min_margin > 0:
+            stats.memory = "generic"
+            return [(0, 0)]
+        stats.memory = "fetched"
+        removed = self.runtime.bundle.state.removed
+        return [node for node in route.nodes if memory.level(node[0]) is not None and node not in removed]
 
     def _generate(self, text: str, routed: str, request: _Request) -> Iterator[str]:
         start = time.perf_counter()
@@ -230,6 +259,8 @@ class Session:
         # Returns once every layer's memory has arrived: the program waits where it reads.
         logits = self._context.forward(np.array(prompt, np.int64), handle)
         self._pending = []
+        rerouted = request.memory == "fetched" and self.routing.when == "tokens"
+        recent = list(prompt)
         pieces = Detokenizer(self.runtime.tokenizer, prompt)
         stop, eos = StopTexts(request.stop), self.runtime.bundle.manifest.tokens.eos
         first = last = 0.0
@@ -252,6 +283,9 @@ class Session:
                 full = self._context.position == self._context.context_length
                 if stop.reached or full or stats.generated_tokens == request.max_tokens:
                     break
+                recent.append(token)
+                if rerouted and stats.generated_tokens % self.routing.every == 0:
+                    handle = self._reroute(recent, request, handle)
                 logits = self._context.forward(np.array([token], np.int64), handle)
                 self._pending = []
             rest = pieces.flush()
@@ -266,7 +300,6 @@ class Session:
         if stats.generated_tokens > 1 and decode_seconds > 0:
             stats.decode_tokens_per_s = (stats.generated_tokens - 1) / decode_seconds
         if self._lease is not None:
-            stats.bytes_read = self._lease.bytes_read
             stats.fetch_ms = None if self._lease.fetch_ns is None else self._lease.fetch_ns / 1e6
         if self.runtime.pager is not None:
             stats.bank_resident_bytes = self.runtime.pager.stats()["resident_bytes"]

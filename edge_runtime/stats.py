@@ -44,16 +44,18 @@ class GenerationStats:
 
     text: str = ""
     memory: str = "none"  # fetched, generic or none
-    path: list[int] = field(default_factory=list)  # the nodes of levels 1, 2, ...
+    path: list[int] = field(default_factory=list)  # the nodes of levels 1, 2, ... that were read last
     # Per level: how much farther the runner-up was, in squared distance; infinity for an only child.
     margins: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
     generated_tokens: int = 0
-    route_ms: float = 0.0  # embedding and descent
+    routes: int = 0  # how often the router was asked
+    switches: int = 0  # how often other blocks were fetched while the answer was generated
+    route_ms: float = 0.0  # embedding and descent, all together
     fetch_ms: float | None = 0.0  # until the last byte was verified; None: it never was
     ttft_ms: float | None = None  # from the call to the first token
     decode_tokens_per_s: float | None = None  # of the tokens after the first
-    bytes_read: int = 0  # from storage, by this generation's fetch
+    bytes_read: int = 0  # from storage, by this generation's fetches
     bank_bytes: int = 0  # of all level files
     bank_resident_bytes: int = 0  # blocks in memory
     budget_bytes: int = 0

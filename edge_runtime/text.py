@@ -49,6 +49,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise BadFormatError(f"{path}: not a tokenizer file ({error}): copy the bundle again") from None
 
 
+def readable(text: str) -> str:
+    """The text as UTF-8 can encode it: surrogates, which undecodable bytes become on the way in, are replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class Detokenizer:
     """Decodes a stream of tokens: text comes out as soon as its characters are whole.
 

@@ -81,6 +81,36 @@ def write_checkpoint(directory: Path) -> None:
             "provenance": {"seed": 7},
         },
     )
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    write_static_router(directory, len(tokenizer["model"]["vocab"]))
+
+
+def write_static_router(directory: Path, vocab_size: int) -> None:
+    """Random tables in a checkpoint, with a report that keeps MiniLM the default."""
+    from edge_runtime import _core
+
+    random = np.random.default_rng(11)
+    folder = directory / "router"
+    folder.mkdir()
+    _core.write_static_embedder(
+        str(folder / "static.safetensors"),
+        2,
+        random.integers(-127, 128, (vocab_size, 16)).astype(np.int8),
+        np.full(vocab_size, 0.01, np.float32),
+        random.integers(-127, 128, (64, 16)).astype(np.int8),
+        np.full(64, 0.01, np.float32),
+        random.standard_normal((16, 384)).astype(np.float32),
+        random.standard_normal(384).astype(np.float32),
+    )
+    files = {name: directory / name for name in ("tree.safetensors", "tokenizer.json")}
+    files["static.safetensors"] = folder / "static.safetensors"
+    report = {
+        "sha256": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},
+        "validation": {"questions": 9, "agreement": [0.5, 0.25], "answers": {"static": 0.1, "minilm": 0.2}},
+        "default": False,
+        "rule": "a rule",
+    }
+    (folder / "report.json").write_text(json.dumps(report))
 
 
 def _sources_digest() -> str:

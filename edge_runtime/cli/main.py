@@ -22,6 +22,7 @@ BUILT_IN = {
     "run": "answer one prompt, streaming",
     "chat": "talk, turn by turn",
     "evaluate": "answer questions with and without memory, as a table",
+    "route": "show the path of a prompt, or compare the bundle's routers",
     "inspect": "show the manifest, levels and sizes of a bundle",
     "verify": "check every hash and checksum of a bundle",
     "bank": "block, remove, replace or add blocks of a bundle's bank",

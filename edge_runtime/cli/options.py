@@ -36,11 +36,19 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", help="which of the bundle's engines (default: its first)")
     parser.add_argument("--threads", type=int, default=2, help="of the engine (default: 2)")
+    parser.add_argument(
+        "--router", metavar="NAME", help="which of the bundle's routers (default: its default)"
+    )
 
 
 def open_runtime(arguments: argparse.Namespace) -> Runtime:
     return Runtime.open(
-        arguments.bundle, arguments.budget, arguments.engine, arguments.storage, arguments.threads
+        arguments.bundle,
+        arguments.budget,
+        arguments.engine,
+        arguments.storage,
+        arguments.threads,
+        arguments.router,
     )
 
 

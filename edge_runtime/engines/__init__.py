@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import UnsupportedError
+from edge_runtime.router import Embedder
 
 ENGINES = ("executorch",)
 
@@ -56,14 +57,6 @@ class Engine(Protocol):
         ...
 
 
-class Embedder(Protocol):
-    """Turns text into a point of the router's space."""
-
-    def embed(self, text: str) -> npt.NDArray[np.float32]:
-        """f32 [dim], L2-normalised."""
-        ...
-
-
 class EngineModule(Protocol):
     """What a file of this package offers."""
 
@@ -96,11 +89,3 @@ def open_engine(bundle: Bundle, threads: int, engine: str | None = None) -> Engi
     programs = bundle.manifest.programs
     name = engine or (programs[0].engine if programs else ENGINES[0])
     return load(name).open_engine(bundle, threads)
-
-
-def open_embedder(bundle: Bundle, name: str, threads: int) -> Embedder:
-    """Opens the embedder of that name with the engine that its program is for."""
-    router = bundle.manifest.router
-    if router is None:
-        raise UnsupportedError(f"{bundle.directory}: it has no router")
-    return load(router.embedder(name).engine).open_embedder(bundle, name, threads)

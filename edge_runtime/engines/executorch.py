@@ -113,10 +113,11 @@ class ExecuTorchEngine:
 
 
 class ExecuTorchEmbedder:
-    """A sentence encoder: see `engines.Embedder`. Thread-safe."""
+    """A sentence encoder: see `router.Embedder`. Thread-safe."""
 
     def __init__(self, bundle: Bundle, spec: EmbedderSpec, threads: int) -> None:
         path = bundle.path_of(spec.tokenizer)
+        assert spec.max_tokens is not None  # the manifest was validated
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the package raises plain Exception
@@ -148,7 +149,7 @@ def open_engine(bundle: Bundle, threads: int) -> ExecuTorchEngine:
 
 
 def open_embedder(bundle: Bundle, name: str, threads: int) -> ExecuTorchEmbedder:
-    """See `engines.open_embedder`."""
+    """See `embedders.open_embedder`."""
     router = bundle.manifest.router
     assert router is not None
     return ExecuTorchEmbedder(bundle, router.embedder(name), threads)

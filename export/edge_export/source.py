@@ -12,17 +12,22 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EdgeRuntimeError, NotFoundError
 
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
+# What `python -m edge_pretrain.router train` adds.
+ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
+ROUTERS = ("static", "minilm", "minilm-int8")
+DEFAULT_ROUTERS = ("static", "minilm")
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
-    the installed package."""
+    the installed package. routers: of ROUTERS; None for DEFAULT_ROUTERS as far as the checkpoint has them."""
 
     name: str
     memory_dtype: str
     max_prefill: int
     embedder: str | None
+    routers: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,7 +56,8 @@ class Source:
     def fingerprint(self, config: ExportConfig) -> str:
         """SHA-256 over the checkpoint's files and the export's configuration."""
         digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
-        for name in FILES:
+        optional = [name for name in (ROUTER_TABLES, ROUTER_REPORT) if self.file(name).is_file()]
+        for name in (*FILES, *optional):
             with self.file(name).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()

@@ -139,11 +139,16 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         values = tomllib.loads(text)
         for change in changes:
             _merge(values, tomllib.loads(change))
-        recipe = dacite.from_dict(Recipe, values, dacite.Config(strict=True, cast=[tuple]))
+        recipe = recipe_of(values)
     except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
         raise RecipeError(f"{where}: {error}; recipes/demo.toml has every key") from error
     _check(recipe, where)
     return recipe
+
+
+def recipe_of(values: dict[str, Any]) -> Recipe:
+    """The recipe that `Recipe.to_json`, or a TOML file, wrote. Raises dacite.DaciteError."""
+    return dacite.from_dict(Recipe, values, dacite.Config(strict=True, cast=[tuple]))
 
 
 def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:

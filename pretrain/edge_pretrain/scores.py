@@ -1,6 +1,6 @@
 """What a trained model knows: greedy answers to the elements' questions, and the loss on held-out common text."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,15 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from edge_pretrain.cluster import Embeddings
 from edge_pretrain.corpus.questions import END, Question
-from edge_pretrain.data import Embedded, Prepared
+from edge_pretrain.data import Prepared
 from edge_pretrain.evaluate import Mode, Probe, Routes, question_probe, score
 from edge_pretrain.memories import MemoryBank
 from edge_pretrain.model import Anchor
 from edge_pretrain.tokenizer import BOS_ID
+
+Router = Callable[[Sequence[str]], Embeddings]  # embeds what is routed
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def validation_questions(prepared: Prepared, count: int = 700) -> list[Question]
 class Examination:
     """Questions and the common texts of one corpus, tokenized and routed once."""
 
-    def __init__(self, prepared: Prepared, embedded: Embedded, questions: list[Question]) -> None:
+    def __init__(self, prepared: Prepared, embedded: Router, questions: list[Question]) -> None:
         self.questions = questions
         tokenizer = Tokenizer.from_file(str(prepared.tokenizer_path))
 

@@ -16,7 +16,8 @@ from edge_pretrain.checkpoint import Checkpoint, load
 from edge_pretrain.embed import MiniLM
 from edge_pretrain.model import MemoryRows
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines import Engine, open_embedder, open_engine
+from edge_runtime.embedders import open_embedder
+from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import BadFormatError, ChecksumError, ContextOverflowError, StaleHandleError
 from edge_runtime.pager import Node, Pager
 
@@ -166,7 +167,8 @@ def test_the_engine_never_imports_torch(tiny_bundle: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from edge_runtime.bundle import Bundle\n"
-        "from edge_runtime.engines import open_embedder, open_engine\n"
+        "from edge_runtime.embedders import open_embedder\n"
+        "from edge_runtime.engines import open_engine\n"
         "bundle = Bundle.open(sys.argv[1])\n"
         "open_embedder(bundle, 'minilm', 2).embed('a prompt')\n"
         "open_engine(bundle, 2).new_context().forward(np.arange(5), 0)\n"

@@ -12,7 +12,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from bank_reference import DTYPES, PAGE, Floats, LevelFile, tree_bytes
+from static_reference import StaticFile
 
 GOLDEN = Path(__file__).parent / "golden"
 FANOUT, D_MODEL, ROWS = 4, 32, 2
@@ -46,6 +48,23 @@ def tree() -> bytes:
     return tree_bytes(FANOUT, centroids, [np.arange(n, dtype=np.int32) % 5 for n in counts])
 
 
+STATIC_TEXTS = ((), (0,), (4, 4, 4), (1, 2, 3, 4, 0, 1, 2))
+
+
+def static() -> StaticFile:
+    """vocab_size 5, width 4, dim 3, order 3, 7 buckets. Row i of a table: (31 i + 17 j) mod 255 - 127, j its column;
+    scale (i mod 4) / 64; map and bias: eighths of (7 i + 3 j) mod 23 - 11."""
+
+    def rows(count: int) -> npt.NDArray[np.int8]:
+        return ((31 * np.arange(count)[:, None] + 17 * np.arange(4)) % 255 - 127).astype(np.int8)
+
+    def scales(count: int) -> Floats:
+        return (np.arange(count) % 4 / 64).astype(np.float32)
+
+    values = ((7 * np.arange(5)[:, None] + 3 * np.arange(3)) % 23 - 11).astype(np.float32) / np.float32(8)
+    return StaticFile(3, rows(5), scales(5), rows(7), scales(7), values[:4], values[4])
+
+
 def manifest(files: dict[str, bytes]) -> str:
     """Of a bundle that has golden files, and others that are made up."""
 
@@ -62,6 +81,12 @@ def manifest(files: dict[str, bytes]) -> str:
         "max_tokens": 256,
         "pooling": "mean",
         "normalize": True,
+    }
+    static_embedder = {
+        "name": "static",
+        "engine": "static",
+        "path": "router/static.safetensors",
+        "tokenizer": "tokenizer.json",
     }
     program = {
         "engine": "executorch",
@@ -109,7 +134,7 @@ def manifest(files: dict[str, bytes]) -> str:
             "tree": "router/tree.safetensors",
             "depth": DEPTH,
             "dim": DIM,
-            "embedders": [embedder],
+            "embedders": [embedder, static_embedder],
             "default": "minilm",
         },
         "programs": [program],
@@ -120,6 +145,7 @@ def manifest(files: dict[str, bytes]) -> str:
             "memory/state-1.json": entry(files["state-1.json"]),
             "router/minilm.pte": entry(b"embedder"),
             "router/minilm.tokenizer.json": entry(b"{}"),
+            "router/static.safetensors": entry(files["static.safetensors"]),
             "router/tree.safetensors": entry(files["tree.safetensors"]),
             "tokenizer.json": entry(b"{}"),
         },
@@ -129,7 +155,8 @@ def manifest(files: dict[str, bytes]) -> str:
 
 
 def golden_files() -> dict[str, bytes]:
-    """By name. level1.<dtype>.values: what readers make of the level file, f32 [rows, layers, 3, r, d]."""
+    """By name. level1.<dtype>.values: what readers make of the level file, f32 [rows, layers, 3, r, d];
+    static.values: the embeddings of STATIC_TEXTS, f32 [texts, dim]."""
     files = {}
     for dtype in DTYPES:
         level = level_file(dtype)
@@ -137,6 +164,9 @@ def golden_files() -> dict[str, bytes]:
         decoded = np.stack([level.decoded(block) for block in level.blocks.values()])
         files[f"level1.{dtype}.values"] = decoded.astype("<f4").tobytes()
     files["tree.safetensors"] = tree()
+    files["static.safetensors"] = static().to_bytes()
+    embeddings = np.stack([static().embed(ids) for ids in STATIC_TEXTS])
+    files["static.values"] = embeddings.astype("<f4").tobytes()
     state = {
         "format": "edge-runtime.state",
         "schema": 1,

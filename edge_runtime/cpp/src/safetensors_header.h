@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,19 @@ struct SafetensorsHeader {
 // Reads the header and checks that the tensors tile the data region exactly: no hole, no overlap, no trailing byte, and
 // that each tensor's bytes agree with its dtype and shape. kIo, kTruncated or kBadFormat.
 Result<SafetensorsHeader> read_safetensors_header(const ByteSource& source);
+
+// Reads a whole tensor. kBadFormat where it is missing or has another dtype or shape; kIo, kTruncated.
+template <typename T>
+Status read_tensor(const SafetensorsHeader& header, const ByteSource& source, const std::string& name,
+                   const std::string& dtype, const std::vector<std::uint64_t>& shape, std::vector<T>& out) {
+  const auto found = header.tensors.find(name);
+  if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
+    return fail(ErrorCode::kBadFormat,
+                source.name() + ": the tensor '" + name + "' is missing or has another dtype or shape");
+  }
+  out.resize((found->second.end - found->second.begin) / sizeof(T));  // bounded by the file's size
+  return source.read(header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
+}
 
 // A decimal metadata value in [low, high]; kBadFormat where it is missing or anything else.
 Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std::string& path, const std::string& key,

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <queue>
 #include <string_view>
+#include <utility>
 
 #include "byte_source.h"
 #include "durable.h"
@@ -15,18 +18,7 @@ namespace {
 
 constexpr std::uint64_t kMostDepth = 8;
 constexpr std::uint64_t kMostDim = 1U << 16U;
-
-template <typename T>
-Status read_tensor(const SafetensorsHeader& header, const ByteSource& source, const std::string& name,
-                   const std::string& dtype, const std::vector<std::uint64_t>& shape, std::vector<T>& out) {
-  const auto found = header.tensors.find(name);
-  if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
-    return fail(ErrorCode::kBadFormat,
-                source.name() + ": the tensor '" + name + "' is missing or has another dtype or shape");
-  }
-  out.resize((found->second.end - found->second.begin) / sizeof(T));  // bounded by the file's size
-  return source.read(header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
-}
+constexpr double kShut = std::numeric_limits<double>::infinity();  // the distance to a node that may not be chosen
 
 bool is_blocked(std::span<const Node> blocked, std::uint32_t level, std::uint64_t index) {
   return std::find(blocked.begin(), blocked.end(), Node{level, index}) != blocked.end();
@@ -106,8 +98,7 @@ Result<Tree> Tree::read(const ByteSource& source) {
   return tree;
 }
 
-Result<Route> Tree::descend(std::span<const float> embedding, std::span<const Node> blocked,
-                            std::optional<std::uint32_t> depth_limit) const {
+Status Tree::check_embedding(std::span<const float> embedding) const {
   if (embedding.size() != dim_) {
     return fail(ErrorCode::kInvalidArgument, "the embedding has " + std::to_string(embedding.size()) +
                                                  " values, the tree needs " + std::to_string(dim_));
@@ -115,35 +106,106 @@ Result<Route> Tree::descend(std::span<const float> embedding, std::span<const No
   if (!all_finite(embedding)) {
     return fail(ErrorCode::kInvalidArgument, "the embedding has a value that is not finite");
   }
+  return {};
+}
+
+std::vector<double> Tree::distances(std::span<const float> embedding, std::uint32_t level, std::uint64_t parent,
+                                    std::span<const Node> blocked) const {
+  std::vector<double> found(fanout_, kShut);
+  for (std::uint64_t child = 0; child < fanout_; ++child) {
+    const std::uint64_t node = parent * fanout_ + child;
+    if (documents_[level - 1][node] > 0 && !is_blocked(blocked, level, node)) {
+      found[child] = squared_distance(embedding.data(), centroids_[level - 1].data() + node * dim_, dim_);
+    }
+  }
+  return found;
+}
+
+Result<Route> Tree::descend(std::span<const float> embedding, std::span<const Node> blocked,
+                            std::optional<std::uint32_t> depth_limit) const {
+  if (auto status = check_embedding(embedding); !status) {
+    return tl::make_unexpected(status.error());
+  }
   Route route;
   std::uint64_t parent = 0;
-  const std::uint32_t levels = std::min(depth(), depth_limit.value_or(depth()));
-  for (std::uint32_t l = 1; l <= levels; ++l) {
-    constexpr double kNone = std::numeric_limits<double>::infinity();
-    double best = kNone;
-    double second = kNone;
-    std::uint64_t chosen = 0;
-    for (std::uint64_t node = parent * fanout_; node < (parent + 1) * fanout_; ++node) {
-      if (documents_[l - 1][node] <= 0 || is_blocked(blocked, l, node)) {
-        continue;
-      }
-      const double distance = squared_distance(embedding.data(), centroids_[l - 1].data() + node * dim_, dim_);
-      if (distance < best) {
-        second = best;
-        best = distance;
-        chosen = node;
-      } else {
-        second = std::min(second, distance);
-      }
-    }
-    if (best == kNone) {
+  const std::uint32_t last = std::min(depth(), depth_limit.value_or(depth()));
+  for (std::uint32_t l = 1; l <= last; ++l) {
+    auto found = distances(embedding, l, parent, blocked);
+    const auto nearest = std::min_element(found.begin(), found.end());  // the first of equals
+    const double best = *nearest;
+    if (best == kShut) {
       break;
     }
-    route.path.push_back(chosen);
-    route.margins.push_back(static_cast<float>(second - best));
-    parent = chosen;
+    parent = parent * fanout_ + static_cast<std::uint64_t>(nearest - found.begin());
+    *nearest = kShut;
+    route.path.push_back(parent);
+    route.margins.push_back(static_cast<float>(*std::min_element(found.begin(), found.end()) - best));
   }
   return route;
+}
+
+Result<std::vector<RankedPath>> Tree::rank(std::span<const float> embedding, std::size_t count,
+                                           std::span<const Node> blocked,
+                                           std::optional<std::uint32_t> depth_limit) const {
+  if (auto status = check_embedding(embedding); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  if (count == 0 || count > kMostPaths) {
+    return fail(ErrorCode::kInvalidArgument,
+                std::to_string(count) + " paths: ask for 1 to " + std::to_string(kMostPaths));
+  }
+  // Best first: a step never concedes less than nothing, so whole paths leave the queue in their order.
+  using Partial = std::pair<double, std::vector<std::uint64_t>>;
+  std::priority_queue<Partial, std::vector<Partial>, std::greater<>> open;
+  open.emplace(0, std::vector<std::uint64_t>());
+  const std::uint32_t last = std::min(depth(), depth_limit.value_or(depth()));
+  std::vector<RankedPath> ranked;
+  while (!open.empty() && ranked.size() < count) {
+    auto [conceded, path] = open.top();
+    open.pop();
+    std::vector<double> found;
+    double best = kShut;
+    if (path.size() < last) {
+      found =
+          distances(embedding, static_cast<std::uint32_t>(path.size()) + 1, path.empty() ? 0 : path.back(), blocked);
+      best = *std::min_element(found.begin(), found.end());
+    }
+    if (best == kShut) {
+      ranked.push_back({std::move(path), static_cast<float>(conceded)});
+      continue;
+    }
+    const std::uint64_t first = (path.empty() ? 0 : path.back()) * fanout_;
+    for (std::uint64_t child = 0; child < fanout_; ++child) {
+      if (found[child] != kShut) {
+        auto longer = path;
+        longer.push_back(first + child);
+        open.emplace(conceded + (found[child] - best), std::move(longer));
+      }
+    }
+  }
+  return ranked;
+}
+
+Result<float> Tree::conceded(std::span<const float> embedding, std::span<const std::uint64_t> path,
+                             std::span<const Node> blocked) const {
+  if (auto status = check_embedding(embedding); !status) {
+    return tl::make_unexpected(status.error());
+  }
+  double sum = 0;
+  std::uint64_t parent = 0;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    if (i >= depth() || path[i] / fanout_ != parent) {
+      return fail(ErrorCode::kInvalidArgument, "node " + std::to_string(path[i]) + " of level " +
+                                                   std::to_string(i + 1) + " is no child of the node before it");
+    }
+    const auto found = distances(embedding, static_cast<std::uint32_t>(i) + 1, parent, blocked);
+    if (found[path[i] % fanout_] == kShut) {
+      return std::numeric_limits<float>::infinity();
+    }
+    sum += found[path[i] % fanout_] - *std::min_element(found.begin(), found.end());
+    parent = path[i];
+  }
+  return static_cast<float>(sum);
 }
 
 Status write_tree(const std::string& path, std::uint32_t fanout, std::uint32_t dim,

@@ -10,6 +10,7 @@
 #include "bank_fixture.h"
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/manifest.h"
+#include "edge_runtime/static_embedder.h"
 #include "edge_runtime/tree.h"
 
 namespace edge {
@@ -109,6 +110,47 @@ TEST(GoldenTree, TheWriterMakesTheSameBytesAndTheReaderReadsThem) {
   // Node 0 has no documents, so the embedding that equals its centroid goes elsewhere.
   const std::vector<float> embedding = {0, 0.75F, 1.5F};
   EXPECT_EQ(tree->descend(embedding)->path, (std::vector<std::uint64_t>{1, 7}));
+}
+
+// make_golden.py's tables: see its static().
+StaticTables golden_tables() {
+  StaticTables t;
+  t.vocab_size = 5;
+  t.width = 4;
+  t.dim = 3;
+  t.order = 3;
+  t.ngram_rows = 7;
+  const auto fill = [](int rows, std::vector<std::int8_t>& table, std::vector<float>& scales) {
+    for (int i = 0; i < rows; ++i) {
+      scales.push_back(static_cast<float>(i % 4) / 64);
+      for (int j = 0; j < 4; ++j) table.push_back(static_cast<std::int8_t>((31 * i + 17 * j) % 255 - 127));
+    }
+  };
+  fill(5, t.tokens, t.token_scales);
+  fill(7, t.ngrams, t.ngram_scales);
+  for (int i = 0; i < 5; ++i) {
+    for (int j = 0; j < 3; ++j) (i < 4 ? t.map : t.bias).push_back(static_cast<float>((7 * i + 3 * j) % 23 - 11) / 8);
+  }
+  return t;
+}
+
+TEST(GoldenStaticEmbedder, TheWriterMakesTheSameBytesAndTheReaderTheSameEmbeddings) {
+  const TempDir dir;
+  ASSERT_TRUE(write_static_embedder(dir.file("static"), golden_tables()));
+  EXPECT_EQ(read_file(dir.file("static")), read_file(golden("static.safetensors")));
+
+  const auto embedder = StaticEmbedder::open(golden("static.safetensors"));
+  ASSERT_TRUE(embedder) << embedder.error().message;
+  const auto bytes = read_file(golden("static.values"));
+  std::vector<float> want(bytes.size() / sizeof(float));
+  std::memcpy(want.data(), bytes.data(), bytes.size());
+  const std::vector<std::vector<std::uint32_t>> texts = {{}, {0}, {4, 4, 4}, {1, 2, 3, 4, 0, 1, 2}};
+  ASSERT_EQ(want.size(), texts.size() * 3);
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    std::vector<float> got(3);
+    ASSERT_TRUE(embedder->embed(texts[i], got));
+    for (std::size_t j = 0; j < 3; ++j) EXPECT_NEAR(got[j], want[i * 3 + j], 1e-6) << i;
+  }
 }
 
 TEST(GoldenManifest, IsValidAndCommittedAsItIs) {

@@ -60,6 +60,24 @@ TEST(Manifest, AcceptsTheDocumentedOneAndIgnoresUnknownKeys) {
   EXPECT_TRUE(validate_manifest(manifest.dump()));
 }
 
+TEST(Manifest, AStaticEmbedderNeedsAPathAndATokenizerOnly) {
+  Json manifest = valid();
+  manifest["files"]["router/static.safetensors"] = manifest["files"]["tokenizer.json"];
+  const Json embedder = {
+      {"name", "static"}, {"engine", "static"}, {"path", "router/static.safetensors"}, {"tokenizer", "tokenizer.json"}};
+  manifest["router"]["embedders"].push_back(embedder);
+  manifest["router"]["default"] = "static";
+  const auto status = validate_manifest(manifest.dump());
+  EXPECT_TRUE(status) << status.error().message;
+  for (const char* key : {"name", "path", "tokenizer"}) {
+    Json without = manifest;
+    without["router"]["embedders"][1].erase(key);
+    EXPECT_FALSE(validate_manifest(without.dump())) << key;
+  }
+  manifest["router"]["embedders"][1]["engine"] = "executorch";
+  EXPECT_NE(validate_manifest(manifest.dump()).error().message.find("max_tokens"), std::string::npos);
+}
+
 TEST(Manifest, NamesWhatIsWrong) {
   using Edit = std::function<void(Json&)>;
   const std::vector<std::pair<Edit, std::string>> attacks = {

@@ -60,6 +60,55 @@ TEST_F(TreeFile, PassesByBlockedAndEmptyNodes) {
   EXPECT_TRUE(std::isinf(Tree::open(path_)->descend(std::vector<float>{-1, 1})->margins[1]));
 }
 
+TEST_F(TreeFile, RanksPathsByWhatTheyConcede) {
+  write();
+  const auto tree = *Tree::open(path_);
+  const std::vector<float> x = {-0.5F, 0.2F};
+  // Level 1: node 0 at 0.25 + 0.04, node 1 at 2.25 + 0.04. Their children at y = -1 and 1: 1.44 and 0.64 beside x's.
+  const auto ranked = *tree.rank(x, 10);
+  ASSERT_EQ(ranked.size(), 4U);
+  EXPECT_EQ(ranked[0].path, tree.descend(x)->path);
+  EXPECT_EQ(ranked[0].conceded, 0);
+  EXPECT_EQ(ranked[1].path, (Path{0, 0}));
+  EXPECT_FLOAT_EQ(ranked[1].conceded, 0.8F);
+  EXPECT_EQ(ranked[2].path, (Path{1, 3}));
+  EXPECT_FLOAT_EQ(ranked[2].conceded, 2.0F);
+  EXPECT_EQ(ranked[3].path, (Path{1, 2}));
+  EXPECT_FLOAT_EQ(ranked[3].conceded, 2.8F);
+  for (const RankedPath& one : ranked) EXPECT_EQ(*tree.conceded(x, one.path), one.conceded);
+  EXPECT_EQ(tree.rank(x, 2)->size(), 2U);
+  EXPECT_EQ((*tree.rank(x, 2, {}, 1))[1].path, (Path{1}));
+}
+
+TEST_F(TreeFile, RanksNoPathThatIsShut) {
+  write({5, 0, 5, 5});
+  const auto tree = *Tree::open(path_);
+  const std::vector<float> x = {-1, 1};
+  const std::vector<Node> blocked = {{2, 0}, {2, 3}};
+  const auto ranked = *tree.rank(x, 10, blocked);
+  // Below node 0 no child is left: its path ends early, as in the descent.
+  ASSERT_EQ(ranked.size(), 2U);
+  EXPECT_EQ(ranked[0].path, tree.descend(x, blocked)->path);
+  EXPECT_EQ(ranked[1].path, (Path{1, 2}));
+  EXPECT_TRUE(std::isinf(*tree.conceded(x, Path{0, 0}, blocked)));
+  EXPECT_TRUE(std::isinf(*tree.conceded(x, Path{0, 1})));
+  const std::vector<Node> all = {{1, 0}, {1, 1}};
+  EXPECT_EQ(tree.rank(x, 3, all)->at(0).path, (Path{}));
+}
+
+TEST_F(TreeFile, RankRefusesWhatMakesNoSense) {
+  write();
+  const auto tree = *Tree::open(path_);
+  const std::vector<float> x = {0, 0};
+  EXPECT_EQ(tree.rank(x, 0).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(tree.rank(x, Tree::kMostPaths + 1).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(tree.rank(std::vector<float>{1}, 1).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(tree.conceded(std::vector<float>{1}, Path{0}).error().code, ErrorCode::kInvalidArgument);
+  for (const Path& path : {Path{2}, Path{0, 2}, Path{0, 0, 0}}) {
+    EXPECT_EQ(tree.conceded(x, path).error().code, ErrorCode::kInvalidArgument);
+  }
+}
+
 TEST_F(TreeFile, RefusesEmbeddingsThatDoNotFit) {
   write();
   const auto tree = *Tree::open(path_);

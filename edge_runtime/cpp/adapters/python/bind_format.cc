@@ -73,15 +73,34 @@ void unlocked(const Call& call) {
   unwrap(std::move(status));
 }
 
-auto descend(const Tree& tree, const Floats& embedding,
-             const std::vector<std::pair<std::uint32_t, std::uint64_t>>& blocked, std::optional<std::uint32_t> depth) {
+using NodeList = std::vector<std::pair<std::uint32_t, std::uint64_t>>;
+
+std::vector<Node> nodes_of(const NodeList& pairs) {
   std::vector<Node> nodes;
-  nodes.reserve(blocked.size());
-  for (const auto& [level, index] : blocked) {
+  nodes.reserve(pairs.size());
+  for (const auto& [level, index] : pairs) {
     nodes.push_back({level, index});
   }
-  Route route = unwrap(tree.descend(span_of(embedding), nodes, depth));
+  return nodes;
+}
+
+auto descend(const Tree& tree, const Floats& embedding, const NodeList& blocked, std::optional<std::uint32_t> depth) {
+  Route route = unwrap(tree.descend(span_of(embedding), nodes_of(blocked), depth));
   return std::pair(std::move(route.path), std::move(route.margins));
+}
+
+auto rank(const Tree& tree, const Floats& embedding, std::size_t count, const NodeList& blocked,
+          std::optional<std::uint32_t> depth) {
+  std::vector<std::pair<std::vector<std::uint64_t>, float>> ranked;
+  for (RankedPath& one : unwrap(tree.rank(span_of(embedding), count, nodes_of(blocked), depth))) {
+    ranked.emplace_back(std::move(one.path), one.conceded);
+  }
+  return ranked;
+}
+
+float conceded(const Tree& tree, const Floats& embedding, const std::vector<std::uint64_t>& path,
+               const NodeList& blocked) {
+  return unwrap(tree.conceded(span_of(embedding), path, nodes_of(blocked)));
 }
 
 }  // namespace
@@ -135,8 +154,12 @@ void bind_format(nb::module_& module) {
       .def_prop_ro("fanout", &Tree::fanout)
       .def_prop_ro("depth", &Tree::depth)
       .def_prop_ro("dim", &Tree::dim)
-      .def("descend", &descend, "embedding"_a, "blocked"_a = std::vector<std::pair<std::uint32_t, std::uint64_t>>(),
-           "depth"_a = nb::none(), "Greedy descent of an embedding, f32 [dim]: (node ids from level 1 down, margins).");
+      .def("descend", &descend, "embedding"_a, "blocked"_a = NodeList(), "depth"_a = nb::none(),
+           "Greedy descent of an embedding, f32 [dim]: (node ids from level 1 down, margins).")
+      .def("rank", &rank, "embedding"_a, "count"_a, "blocked"_a = NodeList(), "depth"_a = nb::none(),
+           "The best paths, each with what it concedes to the nearest nodes, in squared distance.")
+      .def("conceded", &conceded, "embedding"_a, "path"_a, "blocked"_a = NodeList(),
+           "What a path concedes; infinity where one of its nodes is shut.");
 
   module.def("write_tree", &write_tree_arrays, "path"_a, "fanout"_a, "centroids"_a, "documents"_a,
              "Writes centroids, f32 [fanout^level, dim] a level, and document counts, i32 [fanout^level] a level.");

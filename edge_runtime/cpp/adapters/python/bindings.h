@@ -11,6 +11,7 @@ namespace edge::python {
 
 void bind_format(nanobind::module_& module);
 void bind_pager(nanobind::module_& module);
+void bind_router(nanobind::module_& module);
 
 // Raises the class of edge_runtime.errors that belongs to the error's code. REQUIRES the GIL.
 [[noreturn]] void raise(const Error& error);

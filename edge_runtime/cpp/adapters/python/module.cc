@@ -6,4 +6,5 @@ NB_MODULE(_core, module) {
   module.doc() = "The C++ core of edge_runtime: formats, pager, router descent.";
   edge::python::bind_format(module);
   edge::python::bind_pager(module);
+  edge::python::bind_router(module);
 }

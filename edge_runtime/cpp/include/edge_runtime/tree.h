@@ -22,6 +22,13 @@ struct Route {
   std::vector<float> margins;
 };
 
+// A path and what it concedes to the greedy choice: the sum over its nodes of the squared distance beyond that of the
+// nearest open sibling. The greedy path concedes 0.
+struct RankedPath {
+  std::vector<std::uint64_t> path;
+  float conceded = 0;
+};
+
 // Immutable after open; safe to share between threads.
 class Tree {
  public:
@@ -40,8 +47,26 @@ class Tree {
   Result<Route> descend(std::span<const float> embedding, std::span<const Node> blocked = {},
                         std::optional<std::uint32_t> depth = std::nullopt) const;
 
+  // The `count` paths that concede least, in that order, the greedy one first; on a tie the path that is smaller at the
+  // first level where the two differ. Fewer where the tree has fewer. Blocked, empty and depth as in descend.
+  // kInvalidArgument also where count is 0 or above kMostPaths.
+  static constexpr std::size_t kMostPaths = 256;
+  Result<std::vector<RankedPath>> rank(std::span<const float> embedding, std::size_t count,
+                                       std::span<const Node> blocked = {},
+                                       std::optional<std::uint32_t> depth = std::nullopt) const;
+
+  // What this path concedes, infinity where one of its nodes is blocked or empty. kInvalidArgument where the path is
+  // none of this tree, or the embedding as in descend.
+  Result<float> conceded(std::span<const float> embedding, std::span<const std::uint64_t> path,
+                         std::span<const Node> blocked = {}) const;
+
  private:
   Tree() = default;
+  Status check_embedding(std::span<const float> embedding) const;
+  // Squared distances to the children of `parent`, which are of level `level`; infinity where a child may not be
+  // chosen.
+  std::vector<double> distances(std::span<const float> embedding, std::uint32_t level, std::uint64_t parent,
+                                std::span<const Node> blocked) const;
   std::uint32_t fanout_ = 0;
   std::uint32_t dim_ = 0;
   std::vector<std::vector<float>> centroids_;  // a level each: [fanout^l, dim]

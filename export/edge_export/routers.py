@@ -1,0 +1,97 @@
+"""The routers of a bundle: which embedders it carries, and which one it uses by default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge_export.quiet import quiet_libraries
+from edge_export.source import DEFAULT_ROUTERS, ROUTER_REPORT, ROUTER_TABLES, ExportConfig, Source
+from edge_pretrain.embed import MAX_TOKENS, MiniLM
+from edge_runtime.errors import BadFormatError, InvalidArgumentError
+
+Report = Callable[[str], None]
+STATIC = "static"
+
+
+def write_routers(
+    root: Path, source: Source, config: ExportConfig, report: Report
+) -> tuple[list[dict[str, Any]], str]:
+    """Writes root/router's embedders; returns the manifest's entries and the name of the default.
+
+    Raises:
+        InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
+        BadFormatError: the checkpoint's static router is damaged or was trained with another tree or tokenizer.
+    """
+    names = list(config.routers or DEFAULT_ROUTERS)
+    if STATIC in names and not source.file(ROUTER_REPORT).is_file():
+        hint = f"{source.directory} has no static router: `python -m edge_pretrain.router train` makes it"
+        if config.routers is not None:
+            raise InvalidArgumentError(hint)
+        report(f"router: {hint}")
+        names.remove(STATIC)
+    entries, default = [], None
+    for name in names:
+        if name == STATIC:
+            entries.append(_static(root, source))
+            verdict = json.loads(source.file(ROUTER_REPORT).read_text(encoding="utf-8"))
+            default = STATIC if verdict["default"] or len(names) == 1 else None
+            report(f"router: {_said(verdict)}")
+        else:
+            entries.append(_program(root, name, config, report))
+    return entries, default or next(name for name in names if name != STATIC)
+
+
+def _said(verdict: dict[str, Any]) -> str:
+    """Why the static router is the default, or is not."""
+    found = verdict["validation"]
+    static, teacher = found["answers"]["static"], found["answers"]["minilm"]
+    return (
+        f"static {'is' if verdict['default'] else 'is not'} fit to be the default: leaf agreement "
+        f"{found['agreement'][-1]:.1%}, answers {static:.1%} beside {teacher:.1%} with MiniLM "
+        f"(asked for: {verdict['rule']})"
+    )
+
+
+def _static(root: Path, source: Source) -> dict[str, Any]:
+    path = source.file(ROUTER_REPORT)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        made_of = record["sha256"]
+        wanted = {ROUTER_TABLES: made_of[Path(ROUTER_TABLES).name]}
+        wanted |= {name: made_of[name] for name in ("tree.safetensors", "tokenizer.json")}
+        bool(record["default"]), record["validation"]["agreement"][-1], record["rule"]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise BadFormatError(f"{path}: not a router's report ({error!r}): train the router again") from None
+    for name, sha256 in wanted.items():
+        if hashlib.sha256(source.file(name).read_bytes()).hexdigest() != sha256:
+            raise BadFormatError(
+                f"{source.file(name)}: not the file that {path.name} speaks of: train the router again"
+            )
+    shutil.copyfile(source.file(ROUTER_TABLES), root / ROUTER_TABLES)
+    return {"name": STATIC, "engine": STATIC, "path": ROUTER_TABLES, "tokenizer": "tokenizer.json"}
+
+
+def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dict[str, Any]:
+    # Here and not above: `torch.export` and the lowering take seconds to import.
+    from edge_export.embedder import export_embedder
+
+    path, tokenizer = f"router/{name}.pte", "router/minilm.tokenizer.json"
+    report(f"{path}: lowering all-MiniLM-L6-v2 to XNNPACK")
+    minilm = MiniLM(config.embedder)
+    with quiet_libraries():
+        export_embedder(minilm, name == "minilm-int8", root / path)
+    shutil.copyfile(minilm.tokenizer_json, root / tokenizer)
+    return {
+        "name": name,
+        "engine": "executorch",
+        "path": path,
+        "tokenizer": tokenizer,
+        "max_tokens": MAX_TOKENS,
+        "pooling": "mean",
+        "normalize": True,
+    }
