@@ -102,7 +102,7 @@ def write_static_router(directory: Path, vocab_size: int) -> None:
         random.standard_normal((16, 384)).astype(np.float32),
         random.standard_normal(384).astype(np.float32),
     )
-    files = {name: directory / name for name in ("tree.safetensors", "tokenizer.json")}
+    files = {name: directory / name for name in ("config.json", "tree.safetensors", "tokenizer.json")}
     files["static.safetensors"] = folder / "static.safetensors"
     report = {
         "sha256": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()},

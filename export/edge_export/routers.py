@@ -12,6 +12,7 @@ from typing import Any
 from edge_export.quiet import quiet_libraries
 from edge_export.source import DEFAULT_ROUTERS, ROUTER_REPORT, ROUTER_TABLES, ExportConfig, Source
 from edge_pretrain.embed import MAX_TOKENS, MiniLM
+from edge_pretrain.router.config import MADE_FROM
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 Report = Callable[[str], None]
@@ -25,7 +26,7 @@ def write_routers(
 
     Raises:
         InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
-        BadFormatError: the checkpoint's static router is damaged or was trained with another tree or tokenizer.
+        BadFormatError: the checkpoint's static router is damaged or was trained for another training, tree or tokenizer.
     """
     names = list(config.routers or DEFAULT_ROUTERS)
     if STATIC in names and not source.file(ROUTER_REPORT).is_file():
@@ -63,7 +64,7 @@ def _static(root: Path, source: Source) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         made_of = record["sha256"]
         wanted = {ROUTER_TABLES: made_of[Path(ROUTER_TABLES).name]}
-        wanted |= {name: made_of[name] for name in ("tree.safetensors", "tokenizer.json")}
+        wanted |= {name: made_of[name] for name in MADE_FROM}
         bool(record["default"]), record["validation"]["agreement"][-1], record["rule"]
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BadFormatError(f"{path}: not a router's report ({error!r}): train the router again") from None

@@ -76,8 +76,8 @@ def test_a_checkpoint_without_a_static_router_says_how_to_make_one(root: Path, c
         written(root, checkpoint, replace(CONFIG, routers=("static",)))
 
 
-@pytest.mark.parametrize("name", ["tree.safetensors", "tokenizer.json", "router/static.safetensors"])
-def test_a_router_of_another_tree_or_tokenizer_is_refused(root: Path, checkpoint: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["config.json", "tree.safetensors", "router/static.safetensors"])
+def test_a_router_of_another_training_is_refused(root: Path, checkpoint: Path, name: str) -> None:
     with (checkpoint / name).open("ab") as file:
         file.write(b" ")
     with pytest.raises(BadFormatError, match=r"not the file that report\.json speaks of"):

@@ -1,6 +1,7 @@
 """The static router's training: cuts, features, the student and its file, distillation, and the verdict."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from tokenizers import Tokenizer
 
 from edge_pretrain.cluster import ClusterTree, build_tree
 from edge_pretrain.router.__main__ import main
+from edge_pretrain.router.config import MADE_FROM, DistillConfig, is_trained
 from edge_pretrain.router.cuts import LONGEST, SHORTEST, cuts
-from edge_pretrain.router.distill import DistillConfig, Siblings, distill, paths_of, sibling_loss
+from edge_pretrain.router.distill import Siblings, distill, paths_of, sibling_loss
 from edge_pretrain.router.features import Features, features_of
 from edge_pretrain.router.judge import StaticFile, Verdict, agreement, agreement_by_margin, least_margins
 from edge_pretrain.router.student import Student, StudentShape, quantized
@@ -176,15 +178,30 @@ def test_training_writes_tables_and_a_report(run: Path):
     assert len(report["validation"]["agreement"]) == 2
     assert report["validation"]["answers"].keys() == {"static", "minilm"}
     assert report["provenance"]["configuration"]["steps"] == 30
-    assert report["sha256"].keys() == {"static.safetensors", "tree.safetensors", "tokenizer.json"}
+    assert report["sha256"].keys() == {"static.safetensors", *MADE_FROM}
     assert _core.StaticEmbedder(str(run / "checkpoint/router/static.safetensors")).dim == 384
 
 
-def test_training_again_gives_the_same_tables(run: Path):
-    path = run / "checkpoint/router/static.safetensors"
+def test_training_again_gives_the_same_tables_or_is_not_needed(run: Path, capsys: pytest.CaptureFixture[str]):
+    path, report = (run / "checkpoint/router" / name for name in ("static.safetensors", "report.json"))
+    arguments = ["train", str(run), "--steps", "30", "--width", "16", "--ngram-rows", "64"]
     before = path.read_bytes()
-    assert main(["train", str(run), "--steps", "30", "--width", "16", "--ngram-rows", "64"]) == 0
+    assert main(arguments) == 0
+    assert "up to date" in capsys.readouterr().err
+    report.unlink()
+    assert main(arguments) == 0
+    assert "up to date" not in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_a_checkpoint_that_was_trained_again_needs_another_router(run: Path, tmp_path: Path):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(run / "checkpoint", copy)
+    config = DistillConfig(steps=30, width=16, ngram_rows=64)
+    assert is_trained(copy, config)
+    assert not is_trained(copy, DistillConfig())
+    (copy / "config.json").write_text("{}")
+    assert not is_trained(copy, config)
 
 
 def test_a_corpus_of_ones_own_gets_a_tree_and_a_router(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -14,9 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_pretrain.checkpoint import CheckpointError
-from edge_pretrain.embed import EmbedderError
-from edge_pretrain.router.distill import DistillConfig
+from edge_pretrain.router.config import DistillConfig, is_trained
 from edge_runtime.errors import EdgeRuntimeError
 
 
@@ -34,11 +32,23 @@ def distill_config(arguments: argparse.Namespace) -> DistillConfig:
     return DistillConfig(**{field.name: getattr(arguments, field.name) for field in fields(DistillConfig)})
 
 
-def train(arguments: argparse.Namespace, console: Console) -> None:
-    from edge_pretrain.router.training import TrainedRun
+def set_threads(arguments: argparse.Namespace) -> None:
+    import torch
 
+    torch.set_num_threads(arguments.threads)
+
+
+def train(arguments: argparse.Namespace, console: Console) -> None:
+    config = distill_config(arguments)
+    if is_trained(arguments.run / "checkpoint", config):
+        console.print(f"{arguments.run / 'checkpoint/router'}: up to date")
+        return
+    with console.status("loading torch"):
+        from edge_pretrain.router.training import TrainedRun
+
+        set_threads(arguments)
     run = TrainedRun(arguments.run, arguments.embedder, console)
-    found = run.train(distill_config(arguments))
+    found = run.train(config)
     size = run.static_path.stat().st_size / 1e6
     levels = ", ".join(f"{share:.1%}" for share in found.agreement)
     console.print(f"wrote {run.static_path}, {size:.2f} MB")
@@ -51,6 +61,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> None:
     from edge_pretrain.router.evaluation import evaluate_run, show
     from edge_pretrain.router.training import TrainedRun
 
+    set_threads(arguments)
     results = evaluate_run(TrainedRun(arguments.run, arguments.embedder, console))
     if arguments.json:
         print(json.dumps(results))
@@ -61,6 +72,7 @@ def evaluate(arguments: argparse.Namespace, console: Console) -> None:
 def corpus(arguments: argparse.Namespace, console: Console) -> None:
     from edge_pretrain.router.corpus_router import CorpusConfig, judge_corpus, show
 
+    set_threads(arguments)
     config = CorpusConfig(
         arguments.fanout, arguments.depth, arguments.vocab_size, arguments.cuts, arguments.seed
     )
@@ -114,12 +126,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    import torch
-
-    torch.set_num_threads(arguments.threads)
     try:
         arguments.action(arguments, Console(stderr=True, highlight=False, soft_wrap=True))
-    except (EdgeRuntimeError, CheckpointError, EmbedderError, OSError) as error:
+    except (EdgeRuntimeError, ValueError, OSError) as error:  # checkpoints and embedders raise ValueErrors
         print(f"edge_pretrain.router: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,8 +19,8 @@ from edge_pretrain.cache import cached, digest
 from edge_pretrain.cluster import ClusterTree, build_tree
 from edge_pretrain.pipeline import embedded
 from edge_pretrain.provenance import provenance
+from edge_pretrain.router.config import DistillConfig
 from edge_pretrain.router.cuts import cuts
-from edge_pretrain.router.distill import DistillConfig
 from edge_pretrain.router.judge import StaticFile, agreement, agreement_by_margin
 from edge_pretrain.router.training import embedded_in_shards, train_student
 from edge_pretrain.tokenizer import train_tokenizer

@@ -6,7 +6,6 @@ negative squared distance over a temperature and the target is the teacher's own
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,31 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_pretrain.cluster import ClusterTree, Embeddings
+from edge_pretrain.router.config import DistillConfig
 from edge_pretrain.router.features import Features
 from edge_pretrain.router.student import Student, StudentShape
 from edge_pretrain.train import Schedule
 
 SHUT = 1e4  # the distance to an empty cluster
 WARMUP = 50  # steps
-
-
-@dataclass(frozen=True)
-class DistillConfig:
-    """width, order, ngram_rows: of the student. regress: the share of the steps before the siblings join in.
-
-    dropout: of rows, so that no text hangs on a few of them. siblings: the weight of the cross-entropy.
-    """
-
-    width: int = 128
-    order: int = 2
-    ngram_rows: int = 1 << 14
-    steps: int = 4000
-    batch: int = 512
-    learning_rate: float = 5e-3
-    regress: float = 0.3
-    siblings: float = 1.0
-    temperature: float = 0.05
-    dropout: float = 0.0
 
 
 class Siblings:

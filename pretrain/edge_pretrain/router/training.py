@@ -4,7 +4,6 @@ checkpoint/router/static.safetensors   the tables (docs/bundle-format.md)
 checkpoint/router/report.json          what they were made from and with, and how they did; written last
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,14 +22,14 @@ from edge_pretrain.data import Prepared
 from edge_pretrain.pipeline import Run, embedded
 from edge_pretrain.provenance import provenance
 from edge_pretrain.recipe import recipe_of
+from edge_pretrain.router.config import FOLDER, REPORT, TABLES, DistillConfig, hashes
 from edge_pretrain.router.cuts import cuts
-from edge_pretrain.router.distill import DistillConfig, distill
+from edge_pretrain.router.distill import distill
 from edge_pretrain.router.features import features_of
 from edge_pretrain.router.judge import RULE, StaticFile, Verdict, verdict
 from edge_pretrain.router.student import Student
 from edge_pretrain.scores import Router, validation_questions
 
-FOLDER, TABLES, REPORT = "router", "static.safetensors", "report.json"
 CUTS_PER_DOCUMENT = 2
 SHARD = 4096  # texts that are embedded, and kept, at a time
 
@@ -72,11 +71,6 @@ def train_student(
         )
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class TrainedRun:
     """A finished run of `edge-runtime pretrain`: its corpus, tree, teacher and trained memories."""
 
@@ -112,11 +106,8 @@ class TrainedRun:
         found = verdict(
             self.prepared, self.checkpoint, validation_questions(self.prepared), self.teacher, self.static()
         )
-        made_of = {
-            name: sha256(self.checkpoint_path / name) for name in ("tree.safetensors", "tokenizer.json")
-        }
         record: dict[str, Any] = {
-            "sha256": {TABLES: sha256(self.static_path)} | made_of,
+            "sha256": hashes(self.checkpoint_path),
             "validation": asdict(found),
             "default": found.default,
             "rule": RULE,
