@@ -26,7 +26,7 @@ def write_routers(
 
     Raises:
         InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
-        BadFormatError: the checkpoint's static router is damaged or was trained for another training, tree or tokenizer.
+        BadFormatError: the checkpoint's static router is damaged or belongs to another training.
     """
     names = list(config.routers or DEFAULT_ROUTERS)
     if STATIC in names and not source.file(ROUTER_REPORT).is_file():
