@@ -21,7 +21,7 @@ class RoutingPolicy:
     hysteresis: a path in use is kept as long as it concedes no more than this to the nearest nodes, in squared
         distance.
     min_margin: from the first level whose margin is smaller nothing is fetched; where that is level 1, the
-        generic memory is read instead.
+        generic memory is read instead. A path that the conversation stays on is read whole.
     top_paths: the blocks of so many best paths are read together.
     """
 
@@ -60,5 +60,6 @@ class Topic:
         route = self._router.route(
             text, blocked, top_paths=policy.top_paths, keep=self._path, hysteresis=hysteresis
         )
+        stays = route.path == self._path
         self._path = route.path
-        return route.confident(policy.min_margin)
+        return route if stays else route.confident(policy.min_margin)

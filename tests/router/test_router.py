@@ -123,6 +123,8 @@ def test_a_topic_follows_its_policy(router: Router, tree: _core.Tree) -> None:
     assert [stubborn.route(text(point), ()).path for point in (here, there)] == [path_here, path_here]
     unsure = Topic(router, RoutingPolicy(min_margin=1e6))
     assert unsure.route(text(here), ()).path == []
+    assert unsure.route(text(here), ()).path == path_here
+    assert unsure.route(text(there), ()).path == []
 
 
 @pytest.mark.parametrize(

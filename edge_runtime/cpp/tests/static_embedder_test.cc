@@ -168,7 +168,7 @@ TEST_F(HostileStaticFile, FlippedBitsNeverCrash) {
   std::mt19937 random(5);
   for (int round = 0; round < 3000; ++round) {
     std::string damaged = text;
-    for (unsigned flips = 1 + random() % 3; flips > 0; --flips) {
+    for (auto flips = 1 + random() % 3; flips > 0; --flips) {
       damaged[random() % damaged.size()] ^= static_cast<char>(1U << random() % 8);
     }
     write(damaged);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "bindings.h"
@@ -21,9 +22,9 @@ template <typename T, std::size_t N>
 using Array = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
 using Embedding = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
 
-template <typename T, std::size_t N>
-std::vector<T> values(const Array<T, N>& array) {
-  return std::vector<T>(array.data(), array.data() + array.size());
+template <typename AnyArray>
+auto values(const AnyArray& array) {
+  return std::vector<std::remove_cvref_t<decltype(*array.data())>>(array.data(), array.data() + array.size());
 }
 
 Embedding embed(const StaticEmbedder& embedder, const Array<std::uint32_t, 1>& ids) {
