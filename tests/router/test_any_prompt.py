@@ -33,7 +33,7 @@ ODD = {
 def router_of(bundle: Bundle, name: str) -> Router:
     assert bundle.manifest.router is not None
     tree = _core.Tree(str(bundle.path_of(bundle.manifest.router.tree)))
-    return Router(tree, open_embedder(bundle, name, 1), bundle.blocked)
+    return Router(tree, open_embedder(bundle, name, 2), bundle.blocked)
 
 
 @pytest.fixture(scope="module")

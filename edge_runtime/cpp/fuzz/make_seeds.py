@@ -44,6 +44,8 @@ def seeds() -> dict[str, bytes]:
         made[f"block/golden-{dtype}"] = block(path)
     made["tree/golden"] = compact(GOLDEN / "tree.safetensors", PAD)
     made["tree/golden-derived"] = compact(GOLDEN / "tree.safetensors", PAD | DERIVE)
+    made["static_embedder/golden"] = compact(GOLDEN / "static.safetensors", PAD)
+    made["static_embedder/golden-derived"] = compact(GOLDEN / "static.safetensors", PAD | DERIVE)
     manifest = json.loads((GOLDEN / "manifest.json").read_text())
     made["manifest/golden"] = json.dumps(manifest, separators=(",", ":")).encode()
     return made
