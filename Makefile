@@ -22,6 +22,7 @@ $(STAMP): pyproject.toml scripts/setup.sh $(CPP)
 
 demo: $(STAMP)  ## corpus -> tree -> training -> bundle -> answers out of paged memory
 	$(EDGE) pretrain --recipe demo --seed $(SEED) -o runs/demo
+	$(BIN)/python -m edge_pretrain.router train runs/demo
 	$(EDGE) export runs/demo/checkpoint -o runs/demo/demo.bundle
 	$(EDGE) evaluate runs/demo/demo.bundle runs/demo/checkpoint/questions.jsonl --limit 24
 

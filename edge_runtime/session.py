@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from edge_runtime.errors import ContextOverflowError, InvalidArgumentError, UnsupportedError
-from edge_runtime.pager import Lease, Node
+from edge_runtime.leasing import Leasing, MemoryMode
+from edge_runtime.pager import Node
 from edge_runtime.router import Route
-from edge_runtime.routing import RoutingPolicy, Topic
+from edge_runtime.routing import RoutingPolicy
 from edge_runtime.runtime import Runtime
 from edge_runtime.sampling import Sampler
 from edge_runtime.stats import GenerationStats, resident_memory
 from edge_runtime.text import Detokenizer, Message, StopTexts, readable
-
-MemoryMode = Literal["fetched", "generic", "none"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ class Session:
         self.routing = routing or RoutingPolicy()
         self.stats = GenerationStats()
         self._context = runtime.engine.new_context()
-        self._lease: Lease | None = None
-        self._nodes: list[Node] = []  # of the lease
-        self._topic = None if runtime.router is None else Topic(runtime.router, self.routing)
+        self._memory = Leasing(runtime, self.routing)
         # Sampled last, and not yet in the KV cache.
         self._pending: list[int] = []
         self._messages: list[Message] = []
@@ -120,14 +117,11 @@ class Session:
         """Empties the KV cache and the conversation. The lease stays until the next fetch needs its place."""
         self._context.reset()
         self._pending, self._messages, self._transcript = [], [], ""
-        if self._topic is not None:
-            self._topic.reset()
+        self._memory.reset()
 
     def close(self) -> None:
         """Gives up the lease; the session can be used again."""
-        if self._lease is not None:
-            self._lease.release()
-            self._lease = None
+        self._memory.close()
 
     def __enter__(self) -> Session:
         return self
@@ -204,62 +198,16 @@ class Session:
             )
         return ids
 
-    def _fetch(self, routed: str, request: _Request) -> int:
-        """Starts the fetch and returns the handle that the program reads through; 0 for no memory."""
-        self.stats.memory = request.memory
-        if request.memory == "none" or self.runtime.pager is None:
-            self.close()
-            return 0
-        return self._lease_on(
-            self._routed_nodes(routed, request) if request.memory == "fetched" else [(0, 0)]
-        )
-
-    def _lease_on(self, nodes: list[Node]) -> int:
-        """Reads these nodes from now on. REQUIRES a pager."""
-        assert self.runtime.pager is not None
-        if self._lease is not None and self._lease.released:
-            self._lease = None
-        # The old lease goes in the same step: a change of topic needs no double budget.
-        self._lease = self.runtime.pager.fetch(nodes, self._lease)
-        self._nodes = nodes
-        self.stats.bytes_read += self._lease.bytes_read
-        return self._lease.handle
-
-    def _reroute(self, recent: list[int], request: _Request, handle: int) -> int:
-        """The handle to go on with, routed by the tokens that were read and written last."""
-        nodes = self._routed_nodes(self.runtime.tokenizer.decode(recent[-self.routing.window :]), request)
-        if nodes == self._nodes:
-            return handle
-        self.stats.switches += 1
-        return self._lease_on(nodes)
-
-    def _routed_nodes(self, text: str, request: _Request) -> list[Node]:
-        """What to read for a text: the route's nodes that have memory, or the generic one where no level is sure."""
-        memory, stats = self.runtime.bundle.manifest.memory, self.stats
-        if self._topic is None or memory is None:
-            raise UnsupportedError(f"{self.runtime.bundle.directory}: it has no router")
-        start = time.perf_counter()
-        route = self._topic.route(text, request.blocked)
-        stats.routes += 1
-        stats.route_ms += 1e3 * (time.perf_counter() - start)
-        stats.path, stats.margins = route.path, route.margins
-        if not route.path and self.routing.min_margin > 0:
-            stats.memory = "generic"
-            return [(0, 0)]
-        stats.memory = "fetched"
-        removed = self.runtime.bundle.state.removed
-        return [node for node in route.nodes if memory.level(node[0]) is not None and node not in removed]
-
     def _generate(self, text: str, routed: str, request: _Request) -> Iterator[str]:
         start = time.perf_counter()
         self.stats = stats = GenerationStats(**asdict(self.runtime.footprint))
         prompt = self._prompt_tokens(text)
         stats.prompt_tokens = len(prompt)
-        handle = self._fetch(routed, request)
+        handle = self._memory.fetch(routed, request.memory, request.blocked, stats)
         # Returns once every layer's memory has arrived: the program waits where it reads.
         logits = self._context.forward(np.array(prompt, np.int64), handle)
         self._pending = []
-        rerouted = request.memory == "fetched" and self.routing.when == "tokens"
+        follows = request.memory == "fetched" and self.routing.when == "tokens"
         recent = list(prompt)
         pieces = Detokenizer(self.runtime.tokenizer, prompt)
         stop, eos = StopTexts(request.stop), self.runtime.bundle.manifest.tokens.eos
@@ -284,8 +232,8 @@ class Session:
                 if stop.reached or full or stats.generated_tokens == request.max_tokens:
                     break
                 recent.append(token)
-                if rerouted and stats.generated_tokens % self.routing.every == 0:
-                    handle = self._reroute(recent, request, handle)
+                if follows and stats.generated_tokens % self.routing.every == 0:
+                    handle = self._memory.follow(recent, request.blocked, stats, handle)
                 logits = self._context.forward(np.array([token], np.int64), handle)
                 self._pending = []
             rest = pieces.flush()
@@ -299,10 +247,7 @@ class Session:
     def _finish(self, stats: GenerationStats, decode_seconds: float) -> None:
         if stats.generated_tokens > 1 and decode_seconds > 0:
             stats.decode_tokens_per_s = (stats.generated_tokens - 1) / decode_seconds
-        if self._lease is not None:
-            stats.fetch_ms = None if self._lease.fetch_ns is None else self._lease.fetch_ns / 1e6
-        if self.runtime.pager is not None:
-            stats.bank_resident_bytes = self.runtime.pager.stats()["resident_bytes"]
+        self._memory.finish(stats)
         memory = resident_memory()
         stats.resident_bytes = memory.total
         stats.resident_anonymous_bytes, stats.resident_file_bytes = memory.anonymous, memory.file

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edge_bench.command import guarded
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from edge_bench.command import guarded
 from edge_runtime import _core
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import Parser

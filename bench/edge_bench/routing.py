@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_bench.command import guarded
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from edge_bench.command import guarded
 from edge_runtime.cli.evaluate import Question, is_right, read_questions
 from edge_runtime.cli.main import Parser
 from edge_runtime.routing import RoutingPolicy

@@ -19,9 +19,10 @@ from rich.table import Table
 from edge_runtime.cli.options import add_runtime_options, megabytes, milliseconds, open_runtime
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import BadFormatError, NotFoundError
+from edge_runtime.leasing import MemoryMode
 from edge_runtime.pager import Node
 from edge_runtime.runtime import Runtime
-from edge_runtime.session import MemoryMode, Session
+from edge_runtime.session import Session
 from edge_runtime.stats import GenerationStats
 
 MODES = ("none", "generic", "fetched", "blocked")
