@@ -7,8 +7,9 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from edge_runtime import _core, engines
-from edge_runtime.bundle import Bundle, EmbedderSpec
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BadFormatError, TokenizerMismatchError, UnsupportedError
+from edge_runtime.manifest import EmbedderSpec
 from edge_runtime.router import Embedder
 from edge_runtime.text import load_tokenizer, read_tokenizer
 

@@ -16,11 +16,12 @@ from rich.progress import track
 from rich.table import Table
 
 from edge_runtime import _core
-from edge_runtime.bundle import Bundle, EmbedderSpec
+from edge_runtime.bundle import Bundle
 from edge_runtime.cli.options import megabytes
 from edge_runtime.cli.verb import Verb
 from edge_runtime.embedders import STATIC, open_embedder
 from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundError, UnsupportedError
+from edge_runtime.manifest import EmbedderSpec
 from edge_runtime.router import Router
 from edge_runtime.stats import resident_memory
 

@@ -40,6 +40,9 @@ class SentenceEncoder(nn.Module):
 class Int8Embedding(nn.Module):
     """An embedding table of int8 rows with a scale each: half of the encoder's f32 bytes are word embeddings."""
 
+    rows: Tensor
+    scales: Tensor
+
     def __init__(self, table: Tensor) -> None:
         super().__init__()
         scales = (table.abs().amax(1, keepdim=True) / INT8_MAX).clamp(min=torch.finfo(table.dtype).tiny)
