@@ -1,6 +1,6 @@
 """What routing policies cost and gain: single questions, and conversations that change their topic.
 
-    python -m edge_bench.routing answers BUNDLE QUESTIONS.jsonl
+    python -m edge_bench.routing answers BUNDLE QUESTIONS.jsonl --budget 1MB   # room for the blocks of several paths
     python -m edge_bench.routing conversations BUNDLE QUESTIONS.jsonl
 
 Questions are those that `edge-runtime pretrain` writes, of the kinds that --kinds names: nothing should be chosen by

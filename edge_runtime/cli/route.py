@@ -23,7 +23,6 @@ from edge_runtime.embedders import STATIC, open_embedder
 from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundError, UnsupportedError
 from edge_runtime.manifest import EmbedderSpec
 from edge_runtime.router import Router
-from edge_runtime.stats import resident_memory
 
 WARM_UP = 3  # prompts that are routed first and not timed
 
@@ -32,7 +31,7 @@ WARM_UP = 3  # prompts that are routed first and not timed
 class Compared:
     """One router over a file of prompts. `agreement[l - 1]`: the share whose first l nodes are the reference's.
 
-    bytes: of its own files. resident_bytes: by how much the process grew when it was opened and warmed up.
+    bytes: of its own files. What it takes in memory needs a process each: `edge_bench.routers`.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Compared:
     us_median: float
     us_p95: float
     bytes: int
-    resident_bytes: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +86,8 @@ def compare(bundle: Bundle, prompts: list[str], threads: int, console: Console) 
     router = bundle.manifest.router
     assert router is not None
     paths: dict[str, list[list[int]]] = {}
-    costs: dict[str, tuple[list[float], int]] = {}
+    costs: dict[str, list[float]] = {}
     for spec in router.embedders:
-        before = resident_memory().total
         opened = Router(
             _core.Tree(str(bundle.path_of(router.tree))),
             open_embedder(bundle, spec.name, threads),
@@ -98,14 +95,13 @@ def compare(bundle: Bundle, prompts: list[str], threads: int, console: Console) 
         )
         for prompt in prompts[:WARM_UP]:
             opened.route(prompt)
-        grown = max(0, resident_memory().total - before)
         paths[spec.name], times = [], []
         for prompt in track(prompts, spec.name, console=console, transient=True):
             start = time.perf_counter()
             route = opened.route(prompt)
             times.append(1e6 * (time.perf_counter() - start))
             paths[spec.name].append(route.path)
-        costs[spec.name] = times, grown
+        costs[spec.name] = times
     wanted = reference(bundle)
     found = []
     for spec in router.embedders:
@@ -116,7 +112,7 @@ def compare(bundle: Bundle, prompts: list[str], threads: int, console: Console) 
                 statistics.mean(one[:level] == other[:level] for one, other in pairs)
                 for level in range(1, router.depth + 1)
             ]
-        times, grown = costs[spec.name]
+        times = costs[spec.name]
         compared = Compared(
             spec.name,
             spec.engine,
@@ -125,7 +121,6 @@ def compare(bundle: Bundle, prompts: list[str], threads: int, console: Console) 
             round(statistics.median(times), 1),
             round(sorted(times)[math.ceil(0.95 * len(times)) - 1], 1),
             own_bytes(bundle, spec),
-            grown,
         )
         found.append(asdict(compared))
     return {
@@ -141,13 +136,12 @@ def _print_comparison(record: dict[str, Any], console: Console) -> None:
     depth = max((len(router["agreement"] or []) for router in record["routers"]), default=0)
     levels = [f"level {level}" for level in range(1, depth + 1)]
     title = f"{record['prompts']} prompts; agreement with {record['reference'] or 'nobody'}"
-    table = Table("router", "engine", *levels, "µs a prompt", "95%", "on disk", "in memory", title=title)
+    table = Table("router", "engine", *levels, "µs a prompt", "95%", "on disk", title=title)
     for router in record["routers"]:
         name = f"{router['name']} (default)" if router["default"] else router["name"]
         shares = [f"{share:.1%}" for share in router["agreement"] or []]
         times = [f"{router[key]:,.0f}" for key in ("us_median", "us_p95")]
-        sizes = [megabytes(router[key]) for key in ("bytes", "resident_bytes")]
-        table.add_row(name, router["engine"], *shares, *times, *sizes)
+        table.add_row(name, router["engine"], *shares, *times, megabytes(router["bytes"]))
     console.print(table)
 
 

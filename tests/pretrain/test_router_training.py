@@ -216,6 +216,13 @@ def test_a_corpus_of_ones_own_gets_a_tree_and_a_router(tmp_path: Path, capsys: p
     assert results["prompts"]["prompts.txt"]["count"] == 2
     assert len(results["prompts"]["prompts.txt"]["agreement"]) == 2
     assert "level 2" in capsys.readouterr().out
+    further, own = tmp_path / "further.txt", tmp_path / "tokenizer.json"
+    further.write_text("engines of the coast\n\nsailors of old\n")
+    train_tokenizer(DOCUMENTS * 9, 280, own)
+    assert main([*arguments, "--texts", str(further), "--tokenizer", str(own)]) == 0
+    wider = json.loads((tmp_path / "out/results.json").read_text())
+    assert wider["training_texts"] == results["training_texts"] + 2
+    assert wider["vocab_size"] == Tokenizer.from_file(str(own)).get_vocab_size() != results["vocab_size"]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +230,7 @@ def test_a_corpus_of_ones_own_gets_a_tree_and_a_router(tmp_path: Path, capsys: p
     [
         (["train", "/nonexistent/run"], "config.json is missing"),
         (["corpus", "-o", "x", "--documents", "/nonexistent/d", "--prompts", "p"], "no such file"),
+        (["corpus", "-o", "x", "--documents", __file__, "--prompts", "/nonexistent/p"], "no such file"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]):

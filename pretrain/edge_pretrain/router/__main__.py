@@ -74,11 +74,17 @@ def corpus(arguments: argparse.Namespace, console: Console) -> None:
 
     set_threads(arguments)
     config = CorpusConfig(
-        arguments.fanout, arguments.depth, arguments.vocab_size, arguments.cuts, arguments.seed
+        arguments.fanout,
+        arguments.depth,
+        arguments.vocab_size,
+        arguments.tokenizer,
+        arguments.cuts,
+        arguments.seed,
     )
     results = judge_corpus(
         arguments.documents,
         arguments.prompts,
+        arguments.texts,
         config,
         distill_config(arguments),
         arguments.out,
@@ -114,6 +120,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--documents", type=Path, required=True, metavar="FILE", help="one document a line")
     made.add_argument(
         "--prompts", type=Path, required=True, action="append", metavar="FILE", help="one prompt a line"
+    )
+    made.add_argument(
+        "--texts",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="texts to train on too, one a line: the wider they range, the better strange prompts are routed",
+    )
+    made.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="a tokenizer.json (default: trained on the documents)"
     )
     made.add_argument("--fanout", type=int, default=16)
     made.add_argument("--depth", type=int, default=3)

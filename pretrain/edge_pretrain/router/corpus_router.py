@@ -42,32 +42,64 @@ def read_lines(path: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """What is built over the documents. cuts: prompt-like cuts to train on, beside the documents."""
+    """What is built over the documents. cuts: prompt-like cuts to train on, beside the documents.
+
+    tokenizer: a tokenizer.json to use instead of one of vocab_size tokens that is trained on the documents.
+    """
 
     fanout: int
     depth: int
     vocab_size: int
+    tokenizer: Path | None
     cuts: int
     seed: int
+
+
+def tokenizer_of(texts: Sequence[str], corpus: CorpusConfig, out: Path) -> Tokenizer:
+    """The anchor's tokenizer, or one trained on the texts. NotFoundError, BadFormatError."""
+    path = corpus.tokenizer
+    if path is None:
+        key = [digest(texts), corpus.vocab_size]
+        folder = cached(
+            out,
+            "tokenizer",
+            key,
+            lambda folder: train_tokenizer(texts, corpus.vocab_size, folder / "tokenizer.json"),
+        )
+        path = folder / "tokenizer.json"
+    elif not path.is_file():
+        raise NotFoundError(f"{path}: no such file: name a tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exceptions
+        raise BadFormatError(f"{path}: not a tokenizer.json ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def judge_corpus(
     documents: Path,
     prompts: Sequence[Path],
+    further: Sequence[Path],
     corpus: CorpusConfig,
     config: DistillConfig,
     out: Path,
     embedder: str | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Does what is not done yet under `out`; returns and writes out/results.json."""
+    """Does what is not done yet under `out`; returns and writes out/results.json.
+
+    further: files of texts that are trained on too, and are not in the tree.
+    """
     texts = read_lines(documents)
     different = list(dict.fromkeys(texts))
     held_out = {path.name: read_lines(path) for path in prompts}
     teacher = embedded(out, embedder, console)
-    pieces = cuts(different, corpus.cuts, corpus.seed)
+    others = [cuts(different, corpus.cuts, corpus.seed), *(read_lines(path) for path in further)]
     points = embedded_in_shards(teacher, texts)
-    targets = np.concatenate([points, embedded_in_shards(teacher, pieces)])
+    targets = np.concatenate([points, *(embedded_in_shards(teacher, each) for each in others if each)])
+    trained_on = [*texts, *(text for each in others for text in each)]
 
     def write_tree(folder: Path) -> None:
         tree = build_tree(points, corpus.fanout, corpus.depth, corpus.seed)
@@ -84,21 +116,15 @@ def judge_corpus(
         [arrays[f"centroids{i}"] for i in levels],
         [arrays[f"documents{i}"] for i in levels],
     )
-    folder = cached(
-        out,
-        "tokenizer",
-        [digest(texts), corpus.vocab_size],
-        lambda folder: train_tokenizer(texts, corpus.vocab_size, folder / "tokenizer.json"),
-    )
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    student = train_student([*texts, *pieces], targets, tree, tokenizer, config, corpus.seed, console)
+    tokenizer = tokenizer_of(texts, corpus, out)
+    student = train_student(trained_on, targets, tree, tokenizer, config, corpus.seed, console)
     path = out / "static.safetensors"
     student.write(path)
     static = StaticFile(path, tokenizer)
 
     results: dict[str, Any] = {
         "documents": len(texts),
-        "training_texts": len(texts) + len(pieces),
+        "training_texts": len(trained_on),
         "bytes": path.stat().st_size,
         "vocab_size": tokenizer.get_vocab_size(),
         "prompts": {},
@@ -112,7 +138,10 @@ def judge_corpus(
             "cosine": float((found * wanted).sum(1).mean()),
             "us_a_prompt": microseconds(path, cached(out, "tree", key, write_tree), tokenizer, lines),
         }
-    configuration = asdict(corpus) | {"distill": asdict(config)}
+    configuration = asdict(corpus) | {
+        "tokenizer": corpus.tokenizer and corpus.tokenizer.name,
+        "distill": asdict(config),
+    }
     results["provenance"] = provenance(corpus.seed, configuration)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
