@@ -12,9 +12,9 @@ constexpr unsigned kRingDepth = 64;
 }  // namespace
 
 Ring::~Ring() {
-  if (!thread_.joinable()) return;
+  if (!thread_.joinable()) return;  // its starter had a ring
   stopping_ = true;
-  (*ring_)->get()->wake();
+  if (ring_ && *ring_) ring_->value()->wake();
   thread_.join();
 }
 
