@@ -14,7 +14,7 @@ constexpr unsigned kRingDepth = 64;
 Ring::~Ring() {
   if (!thread_.joinable()) return;  // its starter had a ring
   stopping_ = true;
-  if (ring_ && *ring_) ring_->value()->wake();
+  if (ring_ && *ring_) (**ring_)->wake();
   thread_.join();
 }
 
