@@ -79,7 +79,7 @@ class _Writer:
             "programs": [program],
             "state": "memory/state-1.json",
             "files": {
-                path.relative_to(self.root).as_posix(): self._entry(path)
+                path.relative_to(self.root).as_posix(): file_entry(path)
                 for path in sorted(self.root.rglob("*"))
                 if path.is_file()
             },
@@ -128,29 +128,39 @@ class _Writer:
         # Here and not above: `torch.export` and the lowering take seconds to import.
         from edge_export.decoder import PagedDecoder
         from edge_export.executorch import export_paged
+        from edge_export.quantize import quantize_decoder
 
         max_prefill = min(self.config.max_prefill, self.checkpoint.anchor.config.context_length)
-        self.report("anchor.paged.pte: lowering the anchor to XNNPACK")
+        dtype = self.config.anchor_dtype
+        self.report(f"anchor.paged.pte: lowering the anchor to XNNPACK, {dtype}")
         decoder = PagedDecoder(self.checkpoint.anchor, self.checkpoint.memories.config.layers)
+        quantize_decoder(decoder, dtype)
         with quiet_libraries():
             export_paged(decoder, max_prefill, self.root / "anchor.paged.pte")
-        return {
-            "engine": "executorch",
-            "flavour": "paged",
-            "path": "anchor.paged.pte",
-            "method": "forward",
-            "max_prefill": max_prefill,
-            "dtype": "f32",
-            "bank_dtypes": list(BANK_DTYPES),
-        }
+        return program_entry(max_prefill, dtype)
 
-    def _entry(self, path: Path) -> dict[str, Any]:
-        if path.parent.name == "memory" and path.suffix == ".safetensors":
-            sha256, covers = LevelReader(path).tables_sha256(), "tables"
-        else:
-            with path.open("rb") as file:
-                sha256, covers = hashlib.file_digest(file, "sha256").hexdigest(), "file"
-        return {"bytes": path.stat().st_size, "sha256": sha256, "covers": covers}
+
+def file_entry(path: Path) -> dict[str, Any]:
+    """What the manifest says of a file of the bundle."""
+    if path.parent.name == "memory" and path.suffix == ".safetensors":
+        sha256, covers = LevelReader(path).tables_sha256(), "tables"
+    else:
+        with path.open("rb") as file:
+            sha256, covers = hashlib.file_digest(file, "sha256").hexdigest(), "file"
+    return {"bytes": path.stat().st_size, "sha256": sha256, "covers": covers}
+
+
+def program_entry(max_prefill: int, dtype: str) -> dict[str, Any]:
+    """What the manifest says of the paged program."""
+    return {
+        "engine": "executorch",
+        "flavour": "paged",
+        "path": "anchor.paged.pte",
+        "method": "forward",
+        "max_prefill": max_prefill,
+        "dtype": dtype,
+        "bank_dtypes": list(BANK_DTYPES),
+    }
 
 
 def export_bundle(source: Source, out: Path, config: ExportConfig, report: Report) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ROUTERS, ExportConfig, Source
+from edge_export.source import ANCHOR_DTYPES, ROUTERS, ExportConfig, Source
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="f16",
         choices=("f32", "f16", "bf16", "i8", "i4"),
         help="of the memory bank (default: f16)",
+    )
+    parser.add_argument(
+        "--anchor-dtype",
+        default="f32",
+        choices=ANCHOR_DTYPES,
+        help="of the program's weights: 8da4w is int4 in groups of 32, int8 and 8da4w quantise activations as they "
+        "come, and keep the embedding in int8 (default: f32)",
     )
     parser.add_argument(
         "--max-prefill",
@@ -60,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.max_prefill,
         arguments.embedder,
         arguments.routers,
+        arguments.anchor_dtype,
     )
     source = Source.open(arguments.checkpoint)
     if source.is_exported(out, config):

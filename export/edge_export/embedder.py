@@ -79,5 +79,4 @@ def export_embedder(minilm: MiniLM, int8: bool, path: Path) -> None:
         (tokens, torch.ones_like(tokens)),
         ({1: length}, {1: length}),
         path,
-        dynamic_quantisation=int8,
     )

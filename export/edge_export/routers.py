@@ -87,11 +87,16 @@ def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dic
     with quiet_libraries():
         export_embedder(minilm, name == "minilm-int8", root / path)
     shutil.copyfile(minilm.tokenizer_json, root / tokenizer)
+    return program_embedder(name)
+
+
+def program_embedder(name: str) -> dict[str, Any]:
+    """What the manifest says of all-MiniLM-L6-v2 as the program router/<name>.pte."""
     return {
         "name": name,
         "engine": "executorch",
-        "path": path,
-        "tokenizer": tokenizer,
+        "path": f"router/{name}.pte",
+        "tokenizer": "router/minilm.tokenizer.json",
         "max_tokens": MAX_TOKENS,
         "pooling": "mean",
         "normalize": True,

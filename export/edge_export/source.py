@@ -12,6 +12,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EdgeRuntimeError, NotFoundError
 
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
+ANCHOR_DTYPES = ("f32", "int8", "8da4w")
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8")
@@ -21,13 +22,15 @@ DEFAULT_ROUTERS = ("static", "minilm")
 @dataclass(frozen=True)
 class ExportConfig:
     """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
-    the installed package. routers: of ROUTERS; None for DEFAULT_ROUTERS as far as the checkpoint has them."""
+    the installed package. routers: of ROUTERS; None for DEFAULT_ROUTERS as far as the checkpoint has them.
+    anchor_dtype: of the program's weights, one of ANCHOR_DTYPES."""
 
     name: str
     memory_dtype: str
     max_prefill: int
     embedder: str | None
     routers: tuple[str, ...] | None = None
+    anchor_dtype: str = "f32"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
