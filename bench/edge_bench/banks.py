@@ -18,7 +18,7 @@ from edge_runtime.bank_header import LevelSpec, read_header
 from edge_runtime.errors import InvalidArgumentError, StorageError
 from edge_runtime.pager import Node
 
-GENERATION = 1  # of what the writers below write: files of another one are made again
+GENERATION = 2  # of what the writers below write: files of another one are made again
 HEADROOM = 1.05  # of disk space: headers, tables and what the file system keeps for itself
 
 
@@ -31,13 +31,15 @@ class BankConfig:
     layers: int
     rows: tuple[int, ...]  # of a block, from level 1 on
     fanout: int = 16
+    dtype: str = "i8"
+    scale: float = 1.0  # of the values, which are whole numbers from -128 to 127 before it
 
     def spec(self, level: int, blocks: int = 0) -> LevelSpec:
         """Of the file of one level with so many blocks."""
         r = self.rows[level - 1]
         tensors = tuple((name, r, self.d_model) for name in ("w1", "w2", "w3"))
         return LevelSpec(
-            "ffn", level, self.fanout, "i8", self.d_model, r, tuple(range(self.layers)), tensors, blocks
+            "ffn", level, self.fanout, self.dtype, self.d_model, r, tuple(range(self.layers)), tensors, blocks
         )
 
     @property
@@ -169,7 +171,7 @@ def make_bank(
         for node in bank.nodes[level - 1]:
             random = np.random.default_rng([seed, level, node])
             values = np.frombuffer(random.bytes(int(np.prod(shape))), np.int8)
-            writer.append(node, values.astype(np.float32).reshape(shape))
+            writer.append(node, values.astype(np.float32).reshape(shape) * np.float32(config.scale))
             yield path, spec.stride
         writer.finish()
     stamp.write_text(text, encoding="utf-8")

@@ -18,6 +18,7 @@
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/clock.h"
 #include "raw_reader.h"
+#include "read_bandwidth.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -102,6 +103,11 @@ double share(const std::string& path, std::uint64_t offset, std::uint64_t length
   return unwrap(without_gil([&] { return page_cache_share(path, offset, length); }));
 }
 
+std::vector<double> passes(std::size_t bytes, unsigned threads, unsigned rounds) {
+  if (threads == 0 || bytes / 64 < threads) raise({ErrorCode::kInvalidArgument, "a thread reads 64 bytes at least"});
+  return without_gil([&] { return read_passes(bytes, threads, rounds); });
+}
+
 }  // namespace
 }  // namespace edge::bench
 
@@ -120,5 +126,7 @@ NB_MODULE(_native, module) {
       .def("shrink", &PagerProbe::shrink, "bytes"_a);
   module.def("page_cache_share", &edge::bench::share, "path"_a, "offset"_a, "length"_a,
              "The share of a range's pages that the page cache holds.");
+  module.def("read_passes", &edge::bench::passes, "bytes"_a, "threads"_a, "rounds"_a,
+             "Seconds of each pass over so many bytes of memory.");
   module.def("has_io_uring", &edge::bench::has_uring);
 }

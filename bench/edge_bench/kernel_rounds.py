@@ -1,0 +1,223 @@
+"""The measurements of `edge_bench.kernels`: interleaved rounds, so that a busy moment hits every kind of memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge_bench._native import read_passes
+from edge_bench.banks import Bank
+from edge_bench.contestants import EVERYTHING
+from edge_runtime._core import memory_ffn
+from edge_runtime.bundle import Bundle
+from edge_runtime.engines import Context, open_engine
+from edge_runtime.pager import Lease, Pager, ThrottledDevice
+
+PREFILL_TOKENS, SHORT_TOKENS = 128, 16
+STREAM_BYTES = 2**28  # eight times the largest last-level cache that a small machine has
+KERNEL_PATHS = 8  # streamed in turn: together more than the caches hold
+
+
+@dataclass(frozen=True)
+class Plan:
+    rounds: int
+    decode_tokens: int
+    dtypes: tuple[str, ...]
+    speeds: tuple[float, ...]  # of the device, bytes a second
+
+
+QUICK = Plan(5, 24, ("int8", "int4"), (0.6e9, 2e9))
+FULL = Plan(9, 48, ("int8", "int4", "f16"), (0.3e9, 0.6e9, 1e9, 2e9, 4e9))
+
+
+def _summary(values: list[float]) -> dict[str, float]:
+    array = np.array(values)
+    return {"median": float(np.median(array)), "sigma": float(array.std()), "rounds": len(values)}
+
+
+def _ratio(one: list[float], other: list[float]) -> float:
+    """The median over the pairs of one round."""
+    return float(np.median(np.array(one) / np.array(other)))
+
+
+class Bench:
+    """REQUIRES that the banks have the bundle's layers and width."""
+
+    def __init__(self, bundle: Bundle, banks: Mapping[str, Bank], threads: int, plan: Plan) -> None:
+        self._banks, self._plan, self._threads = banks, plan, threads
+        self._context: Context = open_engine(bundle, threads).new_context()
+        random = np.random.default_rng(0)
+        self._tokens = random.integers(0, bundle.manifest.anchor.vocab_size, PREFILL_TOKENS)
+
+    def _prefill(self, count: int, handle: int) -> float:
+        """Seconds."""
+        self._context.reset()
+        start = time.perf_counter()
+        self._context.forward(self._tokens[:count], handle)
+        return time.perf_counter() - start
+
+    def _decode(self, handle: int) -> float:
+        """Seconds a token, behind a short prompt."""
+        self._prefill(SHORT_TOKENS, handle)
+        start = time.perf_counter()
+        for i in range(self._plan.decode_tokens):
+            self._context.forward(self._tokens[i : i + 1], handle)
+        return (time.perf_counter() - start) / self._plan.decode_tokens
+
+    def speed(self) -> dict[str, Any]:
+        """Decode and prefill with no memory, with a lease without blocks, and with each dtype, all resident."""
+        leases: dict[str, Lease | None] = {"off": None}
+        for name, bank in self._banks.items():
+            pager = Pager([[path] for path in bank.paths], bank.config.path_bytes, "mapped")
+            if "empty" not in leases:
+                absent = next(n for n in range(bank.config.fanout**3) if n not in set(bank.leaves))
+                leases["empty"] = pager.fetch([(3, absent)])
+            leases[name] = pager.fetch(bank.config.path(bank.leaves[0]))
+        for lease in leases.values():
+            if lease is not None:
+                lease.wait()
+        decode: dict[str, list[float]] = {name: [] for name in leases}
+        prefill: dict[str, list[float]] = {name: [] for name in leases}
+        order = np.random.default_rng(1)
+        for i in range(-1, self._plan.rounds):
+            for name in order.permutation(list(leases)):
+                lease = leases[name]
+                handle = 0 if lease is None else lease.handle
+                seconds = self._decode(handle), self._prefill(PREFILL_TOKENS, handle)
+                if i >= 0:
+                    decode[name].append(seconds[0])
+                    prefill[name].append(seconds[1])
+        for lease in leases.values():
+            if lease is not None:
+                lease.release()
+        return {
+            "rows": [
+                {
+                    "memory": name,
+                    "decode_tokens_per_s": _summary([1 / s for s in decode[name]]),
+                    "prefill_tokens_per_s": _summary([PREFILL_TOKENS / s for s in prefill[name]]),
+                    "decode_over_off": _ratio(decode["off"], decode[name]),
+                    "prefill_over_off": _ratio(prefill["off"], prefill[name]),
+                    "added_ms": 1e3 * float(np.median(np.array(decode[name]) - np.array(decode["off"]))),
+                    "bytes": 0 if name in ("off", "empty") else self._banks[name].config.path_bytes,
+                }
+                for name in leases
+            ]
+        }
+
+    def bandwidth(self) -> dict[str, float]:
+        """Bytes a second: of memory with the engine's threads and with one, of the int8 kernel with one."""
+        bank = self._banks["int8"]
+        paths = [bank.config.path(leaf) for leaf in bank.leaves[:: len(bank.leaves) // KERNEL_PATHS or 1]]
+        pager = Pager([[path] for path in bank.paths], bank.blocks_bytes, "direct")
+        leases = [pager.fetch(path) for path in paths]
+        absent = next(n for n in range(bank.config.fanout**3) if n not in set(bank.leaves))
+        empty = pager.fetch([(3, absent)])
+        x = np.random.default_rng(2).standard_normal((1, bank.config.d_model), np.float32)
+
+        def stream(lease: Lease) -> float:
+            start = time.perf_counter()
+            for layer in range(bank.config.layers):
+                memory_ffn(x, lease.handle, layer)
+            return time.perf_counter() - start
+
+        for lease in leases:
+            lease.wait()
+        shares, kernel, one = [], [], []
+        for _ in range(self._plan.rounds):
+            memory = STREAM_BYTES / float(np.median(read_passes(STREAM_BYTES, 1, 3)))
+            calls = float(np.median([stream(empty) for _ in range(9)]))
+            seconds = float(np.median([stream(lease) for lease in leases])) - calls
+            kernel.append(bank.config.path_bytes / seconds)
+            one.append(memory)
+            shares.append(kernel[-1] / memory)
+        for lease in [*leases, empty]:
+            lease.release()
+        every = STREAM_BYTES / np.array(read_passes(STREAM_BYTES, self._threads, 4 * self._plan.rounds))
+        return {
+            "read_bytes_per_s": float(np.median(every)),
+            "read_one_thread_bytes_per_s": float(np.median(one)),
+            "kernel_one_thread_bytes_per_s": float(np.median(kernel)),
+            "kernel_share": float(np.median(shares)),
+        }
+
+    def fetches(self) -> list[dict[str, Any]]:
+        """Time to first token, warm and cold, the cold one with the whole fetch first and behind the prefill."""
+        bank, rows = self._banks["int8"], []
+        for speed in self._plan.speeds:
+            # In the page cache and mapped: the device is the throttle alone, whatever disk this machine has.
+            device = ThrottledDevice(speed, 100.0)
+            pager = Pager([[path] for path in bank.paths], bank.config.path_bytes, ("mapped", device))
+            for count in (SHORT_TOKENS, PREFILL_TOKENS):
+                times: dict[str, list[float]] = {"warm": [], "serial": [], "on": [], "off": []}
+                for i in range(self._plan.rounds + 1):
+                    found = self._first_token(pager, bank, i, count)
+                    if i:
+                        for name, seconds in found.items():
+                            times[name].append(seconds)
+                warm, serial = (np.array(times[name]) for name in ("warm", "serial"))
+                rows.append(
+                    {
+                        "bytes_per_s": speed,
+                        "tokens": count,
+                        **{f"{name}_ms": 1e3 * float(np.median(values)) for name, values in times.items()},
+                        "stall_share_on": float(np.median((np.array(times["on"]) - warm) / serial)),
+                        "stall_share_off": float(np.median((np.array(times["off"]) - warm) / serial)),
+                        "cold_over_warm": _ratio(times["on"], times["warm"]),
+                    }
+                )
+        return rows
+
+    def _first_token(self, pager: Pager, bank: Bank, turn: int, count: int) -> dict[str, float]:
+        """Seconds of one round; each fetch begins with nothing resident."""
+        nodes = bank.config.path(bank.leaves[turn % len(bank.leaves)])
+        found = {}
+
+        def timed(name: str, wait: bool, compute: bool) -> Lease:
+            pager.shrink(EVERYTHING)
+            start = time.perf_counter()
+            lease = pager.fetch(nodes)
+            if wait:
+                lease.wait()
+            if compute:
+                self._prefill(count, lease.handle)
+            found[name] = time.perf_counter() - start
+            return lease
+
+        timed("serial", wait=True, compute=False).release()
+        timed("off", wait=True, compute=True).release()
+        with timed("on", wait=False, compute=True) as lease:
+            found["warm"] = self._prefill(count, lease.handle)
+        return found
+
+    def headline(
+        self, speed: dict[str, Any], bandwidth: dict[str, float], curve: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The keys that answer whether memory runs at full speed."""
+        rows = {row["memory"]: row for row in speed["rows"]}
+        dispatch = rows["empty"]["added_ms"]
+
+        def over_limit(name: str) -> float:
+            least = 1e3 * rows[name]["bytes"] / bandwidth["read_bytes_per_s"]
+            return (rows[name]["added_ms"] - max(dispatch, 0.0)) / least
+
+        at = {(row["bytes_per_s"], row["tokens"]): row for row in curve}
+        values = {
+            "decode_ratio_int8": rows["int8"]["decode_over_off"],
+            "decode_ratio_int4": rows["int4"]["decode_over_off"],
+            "prefill_ratio_int8": rows["int8"]["prefill_over_off"],
+            "added_ms_over_limit_int8": over_limit("int8"),
+            "added_ms_over_limit_int4": over_limit("int4"),
+            "dispatch_ms": dispatch,
+            "kernel_share_of_bandwidth": bandwidth["kernel_share"],
+            "hidden_fetch_16_2gbs": at[2e9, SHORT_TOKENS]["stall_share_on"],
+            "hidden_fetch_16_0_6gbs": at[0.6e9, SHORT_TOKENS]["stall_share_on"],
+            "ttft_cold_over_warm_2gbs": at[2e9, PREFILL_TOKENS]["cold_over_warm"],
+            "decode_tokens_per_s_off": rows["off"]["decode_tokens_per_s"]["median"],
+            "decode_tokens_per_s_int8": rows["int8"]["decode_tokens_per_s"]["median"],
+        }
+        return {key: round(value, 4) for key, value in values.items()}

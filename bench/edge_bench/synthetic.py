@@ -1,0 +1,212 @@
+"""What a synthetic bundle is made of, and how it is written: the bank first and block by block, the manifest last.
+
+Its anchor and bank are random, so its text is noise; its sizes, routes and times are those of a trained one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from edge_bench.banks import (
+    HEADROOM,
+    PAPER,
+    Bank,
+    BankConfig,
+    all_nodes,
+    make_bank,
+    require_space,
+    sample_nodes,
+)
+from edge_bench.programs import cached_embedder, cached_program
+from edge_export.bundle import embedder_entry, file_entry, program_entry
+from edge_pretrain.model import PAPER_ANCHORS, AnchorConfig
+from edge_runtime import _core
+from edge_runtime.errors import InvalidArgumentError
+
+MAX_PREFILL = 128
+# The paper's 8,192 would reserve 0.9 GB of KV cache for the 160M anchor; what is measured ends long before.
+CONTEXT_LENGTH = 2048
+EMBEDDING_DIM = 384
+OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4."""
+
+    name: str
+    bank_parameters: float | None = None
+    memory_dtype: str = "i8"
+    anchor_dtype: str = "8da4w"
+    seed: int = 0
+
+    @property
+    def anchor(self) -> AnchorConfig:
+        return replace(PAPER_ANCHORS[self.name], context_length=CONTEXT_LENGTH)
+
+    @property
+    def bank(self) -> BankConfig:
+        # Hidden values of about 1, so that memory adds to the anchor's stream without drowning it.
+        scale = 0.3 / 74 / PAPER[self.name].d_model ** 0.5
+        return replace(PAPER[self.name], dtype=self.memory_dtype, scale=scale)
+
+    @cached_property
+    def nodes(self) -> list[list[int]]:
+        """That have a block, level by level: the whole tree, or the largest part of it that is asked for."""
+        whole = all_nodes(self.bank)
+        if self.bank_parameters is None or self.bank_parameters >= 0.98 * self._parameters(whole):
+            return whole
+        for branches in range(self.bank.fanout, 0, -1):
+            nodes = sample_nodes(self.bank, branches)
+            if self._parameters(nodes) <= self.bank_parameters:
+                return nodes
+        least = self._parameters(sample_nodes(self.bank, 1))
+        raise InvalidArgumentError(
+            f"--bank {self.bank_parameters / 1e6:.0f}M: the smallest part of this tree has {least / 1e6:.0f}M"
+        )
+
+    def _parameters(self, nodes: list[list[int]]) -> int:
+        rows = zip(nodes, self.bank.rows, strict=True)
+        return 3 * self.bank.layers * self.bank.d_model * sum(len(level) * r for level, r in rows)
+
+    @property
+    def generic(self) -> BankConfig:
+        """Level 0, which has the fetched size, written as the one level of a bank of its own."""
+        return replace(self.bank, rows=(sum(self.bank.rows),), fanout=1)
+
+    @cached_property
+    def bank_bytes(self) -> int:
+        strides = self.bank.strides
+        return sum(len(level) * stride for level, stride in zip(self.nodes, strides, strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "anchor": self.name,
+            "bank_parameters": self._parameters(self.nodes),
+            "memory_dtype": self.memory_dtype,
+            "anchor_dtype": self.anchor_dtype,
+            "seed": self.seed,
+        }
+
+    def write_bank(self, out: Path) -> Iterator[tuple[Path, int]]:
+        """Writes the levels, unless they are there. Yields (file, bytes) after each block.
+
+        Raises StorageError where the disk is too small.
+        """
+        memory = out / "memory"
+        memory.mkdir(parents=True, exist_ok=True)
+        (out / "manifest.json").unlink(missing_ok=True)
+        (out / "synth.json").write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
+        if not (memory / "bank.json").is_file():
+            require_space(out, self.bank_bytes * HEADROOM + OTHER_BYTES, "the bundle")
+        yield from make_bank(self.bank, memory, self.nodes, self.seed)
+
+    def write_rest(self, out: Path, report: Callable[[str], None]) -> None:
+        """Writes all but the bank's levels, and the manifest last. REQUIRES that `write_bank` has ended."""
+        (out / "router").mkdir(exist_ok=True)
+        self._write_generic(out / "memory/level0.safetensors")
+        self._write_tree(out / "router/tree.safetensors")
+        tokenizer = numbered_tokenizer(self.anchor.vocab_size)
+        tokenizer.save(str(out / "tokenizer.json"))
+        state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
+        (out / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
+        program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
+        shutil.copyfile(program, out / "anchor.paged.pte")
+        embedder, embedder_tokenizer = cached_embedder(report)
+        shutil.copyfile(embedder, out / "router/minilm.pte")
+        shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
+        manifest = self._manifest(out, tokenizer.get_vocab_size())
+        _core.commit_manifest(str(out), json.dumps(manifest, indent=2) + "\n")
+
+    def _write_generic(self, path: Path) -> None:
+        spec = self.generic.spec(1)
+        shape = (spec.layers, 3, spec.rows_per_block, spec.d_model)
+        writer = _core.LevelWriter(
+            str(path), 0, self.bank.fanout, spec.dtype, spec.d_model, spec.rows_per_block,
+            spec.anchor_layers, 1,
+        )  # fmt: skip
+        values = np.random.default_rng([self.seed, 0]).integers(-128, 128, shape)
+        writer.append(0, values.astype(np.float32) * np.float32(self.bank.scale))
+        writer.finish()
+
+    def _write_tree(self, path: Path) -> None:
+        """Random centroids; a child lies near its parent. Nodes without a block count as empty clusters."""
+        random, centroids, documents = np.random.default_rng([self.seed, 1]), [], []
+        above = np.zeros((1, EMBEDDING_DIM))
+        for depth, kept in enumerate(self.nodes, start=1):
+            near = np.repeat(above, self.bank.fanout, axis=0)
+            above = near + random.standard_normal(near.shape) / (2**depth * EMBEDDING_DIM**0.5)
+            centroids.append(above.astype(np.float32))
+            count = np.zeros(len(above), np.int32)
+            count[kept] = 1
+            documents.append(count)
+        _core.write_tree(str(path), self.bank.fanout, centroids, documents)
+
+    def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
+        levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
+        rows = zip(self.bank.levels, self.bank.rows, self.bank.strides, strict=True)
+        levels += [(level, r, self.bank.fanout**level, stride) for level, r, stride in rows]
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        return {
+            "format": "edge-runtime.bundle",
+            "schema": 1,
+            "revision": 1,
+            "name": f"synthetic {self.name}",
+            "anchor": self.anchor.to_manifest(),
+            "tokens": {"bos": None, "eos": [], "add_bos": False},
+            "chat_template": None,
+            "generation": {"max_tokens": 32, "temperature": 0.0, "stop": []},
+            "tokenizer": {"path": "tokenizer.json", "vocab_size": vocab_size},
+            "memory": {
+                "kind": "ffn",
+                "fanout": self.bank.fanout,
+                "layers": list(range(self.bank.layers)),
+                "levels": [
+                    {
+                        "level": level,
+                        "rows": r,
+                        "dtype": self.memory_dtype,
+                        "nodes": nodes,
+                        "block_bytes": stride,
+                        "files": [f"memory/level{level}.safetensors"],
+                    }
+                    for level, r, nodes, stride in levels
+                ],
+            },
+            "router": {
+                "tree": "router/tree.safetensors",
+                "depth": len(self.nodes),
+                "dim": EMBEDDING_DIM,
+                "embedders": [embedder_entry()],
+                "default": "minilm",
+            },
+            "programs": [program_entry(MAX_PREFILL, self.anchor_dtype)],
+            "state": "memory/state-1.json",
+            "files": {path.relative_to(out).as_posix(): file_entry(path) for path in files},
+            "provenance": {"synth": self.to_json(), "version": metadata.version("edge-runtime")},
+        }
+
+
+def numbered_tokenizer(vocab_size: int) -> Tokenizer:
+    """A token a byte, and a numbered word for every other id that the anchor may sample."""
+    vocabulary = {token: i for i, token in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocabulary |= {f"Ġw{i}": i for i in range(len(vocabulary), vocab_size)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def open_bank(plan: Synthetic, out: Path) -> Bank:
+    """The levels that `write_bank` wrote."""
+    return Bank(plan.bank, out / "memory", plan.nodes)
