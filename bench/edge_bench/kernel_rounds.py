@@ -63,15 +63,19 @@ class Bench:
         self._context.forward(self._tokens[:count], handle)
         return time.perf_counter() - start
 
-    def _decode(self, handle: int) -> float:
-        """Seconds of the median token, behind a short prompt."""
-        self._prefill(SHORT_TOKENS, handle)
-        seconds = []
+    def _decode(self, handles: Mapping[str, int], order: np.random.Generator) -> dict[str, float]:
+        """Seconds of the median token with each memory, behind a short prompt.
+
+        They take turns token by token in one context, so that all of them see the same moments and positions.
+        """
+        self._prefill(SHORT_TOKENS, 0)
+        seconds: dict[str, list[float]] = {name: [] for name in handles}
         for i in range(self._plan.decode_tokens):
-            start = time.perf_counter()
-            self._context.forward(self._tokens[i : i + 1], handle)
-            seconds.append(time.perf_counter() - start)
-        return float(np.median(seconds))
+            for name in order.permutation(list(handles)):
+                start = time.perf_counter()
+                self._context.forward(self._tokens[i : i + 1], handles[name])
+                seconds[name].append(time.perf_counter() - start)
+        return {name: float(np.median(values)) for name, values in seconds.items()}
 
     def speed(self) -> dict[str, Any]:
         """Decode and prefill with no memory, with a lease without blocks, and with each dtype, all resident."""
@@ -85,6 +89,7 @@ class Bench:
         for lease in leases.values():
             if lease is not None:
                 lease.wait()
+        handles = {name: 0 if lease is None else lease.handle for name, lease in leases.items()}
         decode: dict[str, list[float]] = {name: [] for name in leases}
         prefill: dict[str, list[float]] = {name: [] for name in leases}
         order = np.random.default_rng(1)
@@ -92,13 +97,12 @@ class Bench:
         for i in range(-1, self._plan.rounds):
             if i >= FEWEST and time.monotonic() > end:
                 break
-            for name in order.permutation(list(leases)):
-                lease = leases[name]
-                handle = 0 if lease is None else lease.handle
-                seconds = self._decode(handle), self._prefill(PREFILL_TOKENS, handle)
+            tokens = self._decode(handles, order)
+            for name in order.permutation(list(handles)):
+                seconds = self._prefill(PREFILL_TOKENS, handles[name])
                 if i >= 0:
-                    decode[name].append(seconds[0])
-                    prefill[name].append(seconds[1])
+                    decode[name].append(tokens[name])
+                    prefill[name].append(seconds)
         for lease in leases.values():
             if lease is not None:
                 lease.release()

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import edge_export
-from edge_pretrain.model import AnchorConfig
+
+if TYPE_CHECKING:
+    from edge_pretrain.model import AnchorConfig
 
 Report = Callable[[str], None]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -28,10 +28,11 @@ from edge_bench.banks import (
     sample_nodes,
 )
 from edge_bench.programs import cached_embedder, cached_program
-from edge_export.bundle import embedder_entry, file_entry, program_entry
-from edge_pretrain.model import PAPER_ANCHORS, AnchorConfig
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from edge_pretrain.model import AnchorConfig
 
 MAX_PREFILL = 128
 # The paper's 8,192 would reserve 0.9 GB of KV cache for the 160M anchor; what is measured ends long before.
@@ -52,6 +53,9 @@ class Synthetic:
 
     @property
     def anchor(self) -> AnchorConfig:
+        # Here and not above: it imports torch, which a benchmark on a bundle that is there must not carry along.
+        from edge_pretrain.model import PAPER_ANCHORS
+
         return replace(PAPER_ANCHORS[self.name], context_length=CONTEXT_LENGTH)
 
     @property
@@ -153,6 +157,8 @@ class Synthetic:
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
 
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
+        from edge_export.bundle import embedder_entry, file_entry, program_entry
+
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
         rows = zip(self.bank.levels, self.bank.rows, self.bank.strides, strict=True)
         levels += [(level, r, self.bank.fanout**level, stride) for level, r, stride in rows]
