@@ -222,7 +222,7 @@ class Bench:
 
         def over_limit(name: str) -> float:
             least = 1e3 * rows[name]["bytes"] / bandwidth["read_bytes_per_s"]
-            return (rows[name]["added_ms"] - max(dispatch, 0.0)) / least
+            return float((rows[name]["added_ms"] - max(dispatch, 0.0)) / least)
 
         at = {(row["bytes_per_s"], row["tokens"]): row for row in curve}
         values = {

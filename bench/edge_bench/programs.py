@@ -55,10 +55,10 @@ def cached_program(config: AnchorConfig, dtype: str, max_prefill: int, seed: int
     def make(path: Path) -> None:
         import torch
 
-        from edge_export.bundle import quiet_libraries
         from edge_export.decoder import PagedDecoder
         from edge_export.executorch import export_paged
         from edge_export.quantize import quantize_decoder
+        from edge_export.quiet import quiet_libraries
         from edge_pretrain.model import Anchor
 
         report(f"anchor.paged.pte: lowering {config.layers} layers to XNNPACK, {dtype}: minutes, once")
@@ -79,12 +79,12 @@ def cached_embedder(report: Report) -> tuple[Path, Path]:
     from edge_pretrain.embed import EMBEDDER_ID, MiniLM
 
     def make(path: Path) -> None:
-        from edge_export.bundle import quiet_libraries
         from edge_export.embedder import export_embedder
+        from edge_export.quiet import quiet_libraries
 
         report("router/minilm.pte: lowering all-MiniLM-L6-v2 to XNNPACK, once")
         with quiet_libraries():
-            export_embedder(MiniLM(None), path)
+            export_embedder(MiniLM(None), False, path)
 
     def copy(path: Path) -> None:
         shutil.copyfile(MiniLM(None).tokenizer_json, path)

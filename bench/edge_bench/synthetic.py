@@ -157,7 +157,8 @@ class Synthetic:
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
 
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
-        from edge_export.bundle import embedder_entry, file_entry, program_entry
+        from edge_export.bundle import file_entry, program_entry
+        from edge_export.routers import program_embedder
 
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
         rows = zip(self.bank.levels, self.bank.rows, self.bank.strides, strict=True)
@@ -193,7 +194,7 @@ class Synthetic:
                 "tree": "router/tree.safetensors",
                 "depth": len(self.nodes),
                 "dim": EMBEDDING_DIM,
-                "embedders": [embedder_entry()],
+                "embedders": [program_embedder("minilm")],
                 "default": "minilm",
             },
             "programs": [program_entry(MAX_PREFILL, self.anchor_dtype)],
