@@ -1,4 +1,4 @@
-"""Quantised anchors: the weights of a `PagedDecoder` in 8 or 4 bits, activations in 8 bits chosen call by call.
+"""Quantised anchors: the weights of a `Decoder` in 8 or 4 bits, activations in 8 bits chosen call by call.
 
     dtype   products                                    embedding
     f32     f32                                         f32
@@ -16,15 +16,15 @@ from torch import nn
 from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
 
-from edge_export.decoder import PagedDecoder
 from edge_export.embedder import Int8Embedding
+from edge_export.model import Decoder
 from edge_export.source import ANCHOR_DTYPES
 from edge_runtime.errors import InvalidArgumentError
 
 GROUP = 32
 
 
-def quantize_decoder(decoder: PagedDecoder, dtype: str) -> None:
+def quantize_decoder(decoder: Decoder, dtype: str) -> None:
     """Quantises in place. f32 leaves it as it is.
 
     Raises:

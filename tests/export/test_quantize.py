@@ -13,6 +13,7 @@ import torch
 from edge_export.decoder import PagedDecoder
 from edge_export.embedder import Int8Embedding
 from edge_export.executorch import export_paged
+from edge_export.openlm import from_anchor
 from edge_export.quantize import quantize_decoder
 from edge_pretrain.model import Anchor, AnchorConfig
 from edge_runtime._core import LevelWriter
@@ -43,8 +44,9 @@ def pair(
     request: pytest.FixtureRequest, anchor: Anchor, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PagedDecoder, Path]:
     """The quantised module and its program."""
-    decoder = PagedDecoder(copy.deepcopy(anchor), (0, 1))
-    quantize_decoder(decoder, request.param)
+    model = from_anchor(copy.deepcopy(anchor))
+    quantize_decoder(model, request.param)
+    decoder = PagedDecoder(model, (0, 1))
     path = tmp_path_factory.mktemp(request.param) / "anchor.pte"
     export_paged(decoder, 16, path)
     return decoder, path
@@ -135,7 +137,7 @@ def test_an_embedding_keeps_its_rows_within_half_a_step() -> None:
 
 def test_bad_dtypes_and_widths_are_named(anchor: Anchor) -> None:
     with pytest.raises(InvalidArgumentError, match="8da4w"):
-        quantize_decoder(PagedDecoder(anchor, ()), "int3")
+        quantize_decoder(from_anchor(anchor), "int3")
     narrow = Anchor(AnchorConfig(1, 48, 1, 32, 64, 320, 96))
     with pytest.raises(InvalidArgumentError, match="rows of 48"):
-        quantize_decoder(PagedDecoder(narrow, ()), "8da4w")
+        quantize_decoder(from_anchor(narrow), "8da4w")
