@@ -64,7 +64,7 @@ class Session:
         top_k: int | None = None,
         top_p: float = 1.0,
         seed: int = 0,
-        memory: MemoryMode = "fetched",
+        memory: MemoryMode | None = None,
         blocked: Sequence[Node] = (),
         stop: Sequence[str] | None = None,
     ) -> Iterator[str]:
@@ -72,7 +72,8 @@ class Session:
 
         Args:
             max_tokens, temperature, stop: None takes the bundle's defaults. Stop texts are not yielded.
-            memory: "fetched" reads the routed path's blocks, "generic" the generic memory, "none" no memory.
+            memory: "fetched" reads the routed path's blocks, "generic" the generic memory, "none" no memory; None
+                is "fetched" where the bundle has a bank.
             blocked: (level, node) pairs that routing avoids, each with its subtree.
 
         Raises:
@@ -95,7 +96,7 @@ class Session:
         top_k: int | None = None,
         top_p: float = 1.0,
         seed: int = 0,
-        memory: MemoryMode = "fetched",
+        memory: MemoryMode | None = None,
         blocked: Sequence[Node] = (),
         stop: Sequence[str] | None = None,
     ) -> Iterator[str]:
@@ -141,7 +142,7 @@ class Session:
         top_k: int | None,
         top_p: float,
         seed: int,
-        memory: MemoryMode,
+        memory: MemoryMode | None,
         blocked: Sequence[Node],
         stop: Sequence[str] | None,
     ) -> _Request:
@@ -149,6 +150,8 @@ class Session:
         count = defaults.max_tokens if max_tokens is None else max_tokens
         if count < 1:
             raise InvalidArgumentError(f"max_tokens {count}: it must be 1 or more")
+        if memory is None:
+            memory = "none" if self.runtime.pager is None else "fetched"
         if memory not in ("fetched", "generic", "none"):
             raise InvalidArgumentError(f"memory {memory!r}: it is fetched, generic or none")
         if memory != "none" and self.runtime.pager is None:

@@ -57,6 +57,7 @@ def cached_program(config: AnchorConfig, dtype: str, max_prefill: int, seed: int
 
         from edge_export.decoder import PagedDecoder
         from edge_export.executorch import export_paged
+        from edge_export.openlm import from_anchor
         from edge_export.quantize import quantize_decoder
         from edge_export.quiet import quiet_libraries
         from edge_pretrain.model import Anchor
@@ -64,11 +65,11 @@ def cached_program(config: AnchorConfig, dtype: str, max_prefill: int, seed: int
         report(f"anchor.paged.pte: lowering {config.layers} layers to XNNPACK, {dtype}: minutes, once")
         anchor = Anchor(config)
         anchor.initialize(torch.Generator().manual_seed(seed))
-        decoder = PagedDecoder(anchor, tuple(range(config.layers)))
+        decoder = from_anchor(anchor)
         del anchor
         with quiet_libraries():
             quantize_decoder(decoder, dtype)
-            export_paged(decoder, max_prefill, path)
+            export_paged(PagedDecoder(decoder, tuple(range(config.layers))), max_prefill, path)
 
     key = _key(anchor=asdict(config), dtype=dtype, max_prefill=max_prefill, seed=seed)
     return _cached(f"anchor-{key}.pte", make)

@@ -157,7 +157,8 @@ class Synthetic:
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
 
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
-        from edge_export.bundle import file_entry, program_entry
+        from edge_export.bundle import file_entry
+        from edge_export.programs import program_entry
         from edge_export.routers import program_embedder
 
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]

@@ -66,8 +66,7 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         choices=("fetched", "generic", "none"),
-        default="fetched",
-        help="the routed path's blocks, the generic memory, or none (default: fetched)",
+        help="the routed path's blocks, the generic memory, or none (default: fetched where there is a bank)",
     )
     parser.add_argument(
         "--block",

@@ -1,4 +1,4 @@
-"""Writes a bundle (docs/bundle-format.md) from a checkpoint: programs, bank, router, tokenizer; the manifest last."""
+"""Writes a bundle (docs/bundle-format.md) from an anchor and its memories; the manifest last."""
 
 from __future__ import annotations
 
@@ -11,23 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import safe_open
-
-from edge_export.quiet import quiet_libraries
+from edge_export.inputs import Inputs, Memories, load_inputs
 from edge_export.routers import write_routers
 from edge_export.source import ExportConfig, Source
-from edge_pretrain.checkpoint import Checkpoint, CheckpointError
-from edge_pretrain.checkpoint import load as load_checkpoint
-from edge_pretrain.embed import EMBEDDER_ID
 from edge_runtime import _core
 from edge_runtime.bank import LevelReader
-from edge_runtime.errors import BadFormatError
 
 Report = Callable[[str], None]
 VERSIONED = ("edge-runtime", "torch", "executorch", "transformers", "tokenizers", "safetensors", "numpy")
-# The memory kernel reads these in place.
-BANK_DTYPES = ("f32", "f16", "bf16", "i8", "i4")
 
 
 @dataclass(frozen=True)
@@ -37,46 +28,33 @@ class _Writer:
     root: Path
     source: Source
     config: ExportConfig
-    checkpoint: Checkpoint
+    inputs: Inputs
     report: Report
 
     def write(self, provenance: dict[str, Any]) -> None:
-        for folder in ("memory", "router"):
-            (self.root / folder).mkdir(parents=True)
-        checkpoint = self.checkpoint
+        inputs = self.inputs
+        (self.root / "memory").mkdir(parents=True)
         shutil.copyfile(self.source.file("tokenizer.json"), self.root / "tokenizer.json")
-        shutil.copyfile(checkpoint.tree_path, self.root / "router/tree.safetensors")
-        tree = _core.Tree(str(self.root / "router/tree.safetensors"))
-        levels = [self._level(level, rows) for level, rows in checkpoint.memories.config.levels]
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (self.root / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        program = self._program()
-        embedders, default = write_routers(self.root, self.source, self.config, self.report)
-        memories = checkpoint.memories.config
+        memory = router = None
+        if inputs.memories is not None:
+            memory, router = self._memory(inputs.memories), self._router(inputs.memories)
+        # Here and not above: `torch.export` and the lowering take seconds to import.
+        from edge_export.programs import write_programs
+
+        programs = write_programs(self.root, inputs, self.config, self.report)
         manifest = {
             "format": "edge-runtime.bundle",
             "schema": 1,
             "revision": 1,
             "name": self.config.name,
-            "anchor": checkpoint.config["anchor"],
-            "tokens": checkpoint.config["tokens"],
-            "chat_template": checkpoint.config["chat_template"],
-            "generation": checkpoint.config["generation"],
-            "tokenizer": {"path": "tokenizer.json", "vocab_size": checkpoint.tokenizer.get_vocab_size()},
-            "memory": {
-                "kind": "ffn",
-                "fanout": memories.fanout,
-                "layers": list(memories.layers),
-                "levels": levels,
-            },
-            "router": {
-                "tree": "router/tree.safetensors",
-                "depth": tree.depth,
-                "dim": tree.dim,
-                "embedders": embedders,
-                "default": default,
-            },
-            "programs": [program],
+            "anchor": inputs.anchor,
+            **inputs.settings,
+            "tokenizer": {"path": "tokenizer.json", "vocab_size": inputs.tokenizer.get_vocab_size()},
+            "memory": memory,
+            "router": router,
+            "programs": programs,
             "state": "memory/state-1.json",
             "files": {
                 path.relative_to(self.root).as_posix(): file_entry(path)
@@ -87,28 +65,45 @@ class _Writer:
         }
         _core.commit_manifest(str(self.root), json.dumps(manifest, indent=2) + "\n")
 
-    def _level(self, level: int, rows: int) -> dict[str, Any]:
+    def _memory(self, memories: Memories) -> dict[str, Any]:
+        return {
+            "kind": "ffn",
+            "fanout": memories.config.fanout,
+            "layers": list(memories.config.layers),
+            "levels": [self._level(memories, level, rows) for level, rows in memories.config.levels],
+        }
+
+    def _router(self, memories: Memories) -> dict[str, Any]:
+        path = "router/tree.safetensors"
+        (self.root / "router").mkdir()
+        shutil.copyfile(memories.tree, self.root / path)
+        tree = _core.Tree(str(self.root / path))
+        embedders, default = write_routers(self.root, self.source, self.config, self.report)
+        return {
+            "tree": path,
+            "depth": tree.depth,
+            "dim": tree.dim,
+            "embedders": embedders,
+            "default": default,
+        }
+
+    def _level(self, memories: Memories, level: int, rows: int) -> dict[str, Any]:
         """One level file, block by block: a bank may be larger than memory. Empty clusters get no block."""
-        memories, dtype = self.checkpoint.memories.config, self.config.memory_dtype
-        nodes = memories.fanout**level
-        path = f"memory/level{level}.safetensors"
-        kept = self._documents(level).nonzero()[0] if level else np.zeros(1, np.int64)
-        self.report(f"{path}: {len(kept)} of {nodes} nodes, r = {rows}, {dtype}")
-        d_model = self.checkpoint.anchor.config.d_model
+        dtype, nodes = self.config.memory_dtype, memories.config.fanout**level
+        path, kept = f"memory/level{level}.safetensors", len(memories.kept(level))
+        self.report(f"{path}: {kept} of {nodes} nodes, r = {rows}, {dtype}")
         writer = _core.LevelWriter(
             str(self.root / path),
             level,
-            memories.fanout,
+            memories.config.fanout,
             dtype,
-            d_model,
+            self.inputs.decoder.config.d_model,
             rows,
-            list(memories.layers),
-            len(kept),
+            list(memories.config.layers),
+            kept,
         )
-        with safe_open(self.source.file("memories.safetensors"), framework="numpy") as file:
-            blocks = file.get_slice(f"level{level}")
-            for node in kept:
-                writer.append(int(node), blocks[int(node) : int(node) + 1][0])
+        for node, block in memories.blocks(level):
+            writer.append(node, block)
         writer.finish()
         return {
             "level": level,
@@ -118,26 +113,6 @@ class _Writer:
             "block_bytes": LevelReader(self.root / path).spec.stride,
             "files": [path],
         }
-
-    def _documents(self, level: int) -> np.ndarray[Any, np.dtype[np.int32]]:
-        with safe_open(self.root / "router/tree.safetensors", framework="numpy") as file:
-            documents: np.ndarray[Any, np.dtype[np.int32]] = file.get_tensor(f"documents.{level}")
-        return documents
-
-    def _program(self) -> dict[str, Any]:
-        # Here and not above: `torch.export` and the lowering take seconds to import.
-        from edge_export.decoder import PagedDecoder
-        from edge_export.executorch import export_paged
-        from edge_export.quantize import quantize_decoder
-
-        max_prefill = min(self.config.max_prefill, self.checkpoint.anchor.config.context_length)
-        dtype = self.config.anchor_dtype
-        self.report(f"anchor.paged.pte: lowering the anchor to XNNPACK, {dtype}")
-        decoder = PagedDecoder(self.checkpoint.anchor, self.checkpoint.memories.config.layers)
-        quantize_decoder(decoder, dtype)
-        with quiet_libraries():
-            export_paged(decoder, max_prefill, self.root / "anchor.paged.pte")
-        return program_entry(max_prefill, dtype)
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -150,44 +125,24 @@ def file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256, "covers": covers}
 
 
-def program_entry(max_prefill: int, dtype: str) -> dict[str, Any]:
-    """What the manifest says of the paged program."""
-    return {
-        "engine": "executorch",
-        "flavour": "paged",
-        "path": "anchor.paged.pte",
-        "method": "forward",
-        "max_prefill": max_prefill,
-        "dtype": dtype,
-        "bank_dtypes": list(BANK_DTYPES),
-    }
-
-
 def export_bundle(source: Source, out: Path, config: ExportConfig, report: Report) -> None:
     """Writes the bundle of a checkpoint to the directory `out`, replacing a bundle that is there.
 
     It is built beside `out` and gets its name once it is whole.
 
     Raises:
-        BadFormatError: the checkpoint is damaged or its embedder is not the pinned all-MiniLM-L6-v2.
+        BadFormatError, NotFoundError, UnsupportedError: as `load_inputs`.
+        InvalidArgumentError: the configuration does not fit the anchor.
     """
-    try:
-        checkpoint = load_checkpoint(source.directory)
-    except CheckpointError as error:
-        raise BadFormatError(str(error)) from None
-    embedder = checkpoint.config["embedder"]["id"]
-    if embedder != EMBEDDER_ID:
-        raise BadFormatError(
-            f"{source.file('config.json')}: its tree was built with {embedder}; this exporter has {EMBEDDER_ID}"
-        )
+    inputs = load_inputs(source, config.context_length)
     partial, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     provenance = {
         "fingerprint": source.fingerprint(config),
-        "checkpoint": checkpoint.config["provenance"],
+        "checkpoint": inputs.provenance,
         "export": config.to_json() | {"versions": {name: metadata.version(name) for name in VERSIONED}},
     }
-    _Writer(partial, source, config, checkpoint, report).write(provenance)
+    _Writer(partial, source, config, inputs, report).write(provenance)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)

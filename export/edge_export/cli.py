@@ -1,4 +1,4 @@
-"""`edge-runtime export`: from a checkpoint to a bundle."""
+"""`edge-runtime export`: from an anchor and its memories to a bundle."""
 
 from __future__ import annotations
 
@@ -7,14 +7,33 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ANCHOR_DTYPES, ROUTERS, ExportConfig, Source
+from edge_export.source import ANCHOR_DTYPES, HF_FAMILIES, ROUTERS, ExportConfig, Source
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="what `edge-runtime pretrain` wrote: <run>/checkpoint")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        help="what `edge-runtime pretrain` wrote, <run>/checkpoint, or a Hugging Face model's folder: "
+        + ", ".join(HF_FAMILIES.values()),
+    )
+    parser.add_argument(
+        "--memory",
+        type=Path,
+        metavar="MEMORIES",
+        help="of a Hugging Face anchor: a folder with config.json, memories.safetensors and tree.safetensors "
+        "(default: the anchor alone)",
+    )
+    parser.add_argument(
+        "--context-length",
+        type=int,
+        default=4096,
+        metavar="TOKENS",
+        help="of a Hugging Face anchor, at most: the KV cache is as long (default: 4096)",
+    )
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's directory"
     )
@@ -57,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if arguments.max_prefill < 1:
         raise InvalidArgumentError(f"--max-prefill {arguments.max_prefill}: it must be 1 or more")
+    if arguments.context_length < 1:
+        raise InvalidArgumentError(f"--context-length {arguments.context_length}: it must be 1 or more")
     if out.exists() and not (out / "manifest.json").is_file():
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
     if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
@@ -68,8 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.embedder,
         arguments.routers,
         arguments.anchor_dtype,
+        context_length=arguments.context_length,
     )
-    source = Source.open(arguments.checkpoint)
+    source = Source.open(arguments.checkpoint, arguments.memory)
     if source.is_exported(out, config):
         console.print(f"{out}: up to date")
         return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_export.quiet import quiet_libraries
-from edge_export.source import DEFAULT_ROUTERS, ROUTER_REPORT, ROUTER_TABLES, ExportConfig, Source
+from edge_export.source import ENGINE_ROUTERS, ROUTER_REPORT, ROUTER_TABLES, ExportConfig, Source
 from edge_pretrain.embed import MAX_TOKENS, MiniLM
 from edge_pretrain.router.config import MADE_FROM
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
@@ -28,9 +28,11 @@ def write_routers(
         InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
         BadFormatError: the checkpoint's static router is damaged or belongs to another training.
     """
-    names = list(config.routers or DEFAULT_ROUTERS)
-    if STATIC in names and not source.file(ROUTER_REPORT).is_file():
-        hint = f"{source.directory} has no static router: `python -m edge_pretrain.router train` makes it"
+    own = [ENGINE_ROUTERS[engine] for engine in config.engines if engine in ENGINE_ROUTERS]
+    names = list(config.routers or (STATIC, *own))
+    if STATIC in names and not source.memory_file(ROUTER_REPORT).is_file():
+        folder = source.memories or source.directory
+        hint = f"{folder} has no static router: `python -m edge_pretrain.router train` makes it"
         if config.routers is not None:
             raise InvalidArgumentError(hint)
         report(f"router: {hint}")
@@ -39,7 +41,7 @@ def write_routers(
     for name in names:
         if name == STATIC:
             entries.append(_static(root, source))
-            verdict = json.loads(source.file(ROUTER_REPORT).read_text(encoding="utf-8"))
+            verdict = json.loads(source.memory_file(ROUTER_REPORT).read_text(encoding="utf-8"))
             default = STATIC if verdict["default"] or len(names) == 1 else None
             report(f"router: {_said(verdict)}")
         else:
@@ -59,7 +61,7 @@ def _said(verdict: dict[str, Any]) -> str:
 
 
 def _static(root: Path, source: Source) -> dict[str, Any]:
-    path = source.file(ROUTER_REPORT)
+    path = source.memory_file(ROUTER_REPORT)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         made_of = record["sha256"]
@@ -69,11 +71,11 @@ def _static(root: Path, source: Source) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BadFormatError(f"{path}: not a router's report ({error!r}): train the router again") from None
     for name, sha256 in wanted.items():
-        if hashlib.sha256(source.file(name).read_bytes()).hexdigest() != sha256:
-            raise BadFormatError(
-                f"{source.file(name)}: not the file that {path.name} speaks of: train the router again"
-            )
-    shutil.copyfile(source.file(ROUTER_TABLES), root / ROUTER_TABLES)
+        # The tables are over the anchor's own tokens.
+        file = source.file(name) if name == "tokenizer.json" else source.memory_file(name)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+            raise BadFormatError(f"{file}: not the file that {path.name} speaks of: train the router again")
+    shutil.copyfile(source.memory_file(ROUTER_TABLES), root / ROUTER_TABLES)
     return {"name": STATIC, "engine": STATIC, "path": ROUTER_TABLES, "tokenizer": "tokenizer.json"}
 
 

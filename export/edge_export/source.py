@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BadFormatError, EdgeRuntimeError, NotFoundError, UnsupportedError
+from edge_runtime.errors import (
+    BadFormatError,
+    EdgeRuntimeError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnsupportedError,
+)
 
+HF_FILES = ("config.json", "tokenizer.json")
+MEMORY_FILES = ("config.json", "memories.safetensors", "tree.safetensors")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8")
-DEFAULT_ROUTERS = ("static", "minilm")
+# Which embedder an engine runs, beside the static one.
+ENGINE_ROUTERS = {"executorch": "minilm"}
+PROGRAMS = (("executorch", "paged"),)
 # Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
 HF_FAMILIES = {
     "llama": "Llama 3, SmolLM2",
@@ -31,8 +41,9 @@ HF_FAMILIES = {
 @dataclass(frozen=True)
 class ExportConfig:
     """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
-    the installed package. routers: of ROUTERS; None for DEFAULT_ROUTERS as far as the checkpoint has them.
-    anchor_dtype: of the program's weights, one of ANCHOR_DTYPES."""
+    the installed package. routers: of ROUTERS; None for the engines' own as far as the checkpoint has them.
+    anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES. programs: (engine, flavour) pairs of PROGRAMS, the
+    first is the bundle's default. context_length: tokens, at most; a checkpoint of ours keeps its own."""
 
     name: str
     memory_dtype: str
@@ -40,6 +51,12 @@ class ExportConfig:
     embedder: str | None
     routers: tuple[str, ...] | None = None
     anchor_dtype: str = "f32"
+    programs: tuple[tuple[str, str], ...] = (("executorch", "paged"),)
+    context_length: int = 4096
+
+    @property
+    def engines(self) -> list[str]:
+        return list(dict.fromkeys(engine for engine, _ in self.programs))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,31 +64,72 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint directory."""
+    """A checkpoint directory of ours, or a Hugging Face folder; `memories` belong to the latter."""
 
     directory: Path
+    memories: Path | None = None
 
     @classmethod
-    def open(cls, directory: Path) -> Source:
-        """Raises NotFoundError where a file is missing."""
-        for name in FILES:
-            if not (directory / name).is_file():
+    def open(cls, directory: Path, memories: Path | None = None) -> Source:
+        """
+        Raises:
+            NotFoundError: a file is missing.
+            InvalidArgumentError: memories beside a checkpoint that has its own.
+            UnsupportedError, BadFormatError: as `hf_config`.
+        """
+        source = cls(directory, memories)
+        if source.huggingface:
+            hf_config(directory)
+            files = [directory / name for name in HF_FILES]
+            files += [memories / name for name in MEMORY_FILES] if memories else []
+        elif memories is not None:
+            raise InvalidArgumentError(
+                f"--memory {memories}: {directory} is a checkpoint with memories of its own"
+            )
+        else:
+            files = [directory / name for name in FILES]
+        for file in files:
+            if not file.is_file():
                 raise NotFoundError(
-                    f"{directory / name}: no such file: a checkpoint has it; "
+                    f"{file}: no such file: a checkpoint has it; "
                     f"run `edge-runtime pretrain` to its end, or name its checkpoint directory"
                 )
-        return cls(directory)
+        return source
+
+    @property
+    def huggingface(self) -> bool:
+        """Whether config.json is not one of ours."""
+        try:
+            config = json.loads(self.file("config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(config, dict) and "model_type" in config
+
+    @property
+    def has_memory(self) -> bool:
+        return self.memories is not None or not self.huggingface
 
     def file(self, name: str) -> Path:
         return self.directory / name
 
+    def memory_file(self, name: str) -> Path:
+        """A file of the folder that the memories are in."""
+        return (self.memories or self.directory) / name
+
     def fingerprint(self, config: ExportConfig) -> str:
-        """SHA-256 over the checkpoint's files and the export's configuration."""
+        """SHA-256 over the sources' files and the export's configuration."""
         digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
-        optional = [name for name in (ROUTER_TABLES, ROUTER_REPORT) if self.file(name).is_file()]
-        for name in (*FILES, *optional):
-            with self.file(name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        optional = (ROUTER_TABLES, ROUTER_REPORT)
+        if self.huggingface:
+            files = sorted([*self.directory.glob("*.json"), *self.directory.glob("*.safetensors")])
+            files += [self.file("chat_template.jinja")]
+            files += [self.memory_file(name) for name in (*MEMORY_FILES, *optional)] if self.memories else []
+        else:
+            files = [self.file(name) for name in (*FILES, *optional)]
+        for path in files:
+            if path.is_file():
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     def is_exported(self, out: Path, config: ExportConfig) -> bool:

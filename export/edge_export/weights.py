@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,12 +54,12 @@ class Weights:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files: dict[str, Path] = {}
-        self._open = {}
+        self._open: dict[Path, Any] = {}
         for path in weight_files(folder):
             try:
                 # Kept open: opening parses the header again.
-                self._open[path] = file = safe_open(path, framework="pt")
-                names = list(file.keys())
+                file: Any = safe_open(path, framework="pt")
+                self._open[path], names = file, list(file.keys())
             except (OSError, SafetensorError) as error:
                 raise BadFormatError(f"{path}: damaged ({error}): copy it again") from None
             self._files |= dict.fromkeys(names, path)

@@ -92,7 +92,7 @@ def load(directory: Path) -> Checkpoint:
     config = _read_config(directory / "config.json")
     try:
         anchor_config = AnchorConfig.from_manifest(config["anchor"])
-        memory_config = _memory_config(config["memory"])
+        memories_config = memory_config(config["memory"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{directory / 'config.json'}: bad or missing key: {error}") from error
 
@@ -102,13 +102,13 @@ def load(directory: Path) -> Checkpoint:
     anchor.load_state_dict(_read_tensors(directory / "anchor.safetensors", shapes), assign=True)
     anchor.eval()
 
-    d_model, layers = anchor_config.d_model, len(memory_config.layers)
+    d_model, layers = anchor_config.d_model, len(memories_config.layers)
     shapes = {
-        f"level{level}": (memory_config.fanout**level, layers, 3, rows, d_model)
-        for level, rows in memory_config.levels
+        f"level{level}": (memories_config.fanout**level, layers, 3, rows, d_model)
+        for level, rows in memories_config.levels
     }
     blocks = _read_tensors(directory / "memories.safetensors", shapes)
-    levels = {level: blocks[f"level{level}"] for level, _ in memory_config.levels}
+    levels = {level: blocks[f"level{level}"] for level, _ in memories_config.levels}
 
     path = directory / "tokenizer.json"
     try:
@@ -122,7 +122,7 @@ def load(directory: Path) -> Checkpoint:
     return Checkpoint(
         config,
         anchor,
-        MemoryBank(memory_config, levels),
+        MemoryBank(memories_config, levels),
         tokenizer,
         directory / "tree.safetensors",
         directory / "questions.jsonl",
@@ -143,7 +143,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _memory_config(memory: dict[str, Any]) -> MemoryConfig:
+def memory_config(memory: dict[str, Any]) -> MemoryConfig:
+    """The inverse of `MemoryConfig.to_checkpoint`. Raises KeyError, TypeError or ValueError."""
     rows = {int(level["level"]): int(level["rows"]) for level in memory["levels"]}
     config = MemoryConfig(
         int(memory["fanout"]),

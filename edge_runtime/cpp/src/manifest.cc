@@ -123,7 +123,7 @@ void check_files(Checker& check, const Json& files) {
 
 void check_anchor(Checker& check, const Json& anchor) {
   const std::string at = "anchor.";
-  check.text(anchor, at, "architecture", {"openlm"});
+  check.text(anchor, at, "architecture", {"openlm", "decoder"});
   check.number(anchor, at, "parameters", 1, 1ULL << 50U);
   check.number(anchor, at, "layers", 1, 4096);
   check.number(anchor, at, "d_model", 1, 1U << 20U);
@@ -139,7 +139,7 @@ void check_anchor(Checker& check, const Json& anchor) {
   check.real(anchor, at, "rope_theta");
   check.text(anchor, at, "norm", {"layernorm", "rmsnorm"});
   check.real(anchor, at, "norm_eps");
-  check.text(anchor, at, "activation", {"silu"});
+  check.text(anchor, at, "activation", {"silu", "gelu_tanh"});
   check.boolean(anchor, at, "qk_norm");
   check.boolean(anchor, at, "tied_embeddings");
 }

@@ -48,6 +48,15 @@ auto blocking(const Wait& wait) {
   return wait();
 }
 
+// The block's bytes, in place; they keep the lease.
+Bytes bytes_of(const LeasedBlock& block, std::shared_ptr<Lease> source) {
+  const auto* const data = reinterpret_cast<const std::uint8_t*>(block.data);
+  auto* const holder = new std::shared_ptr<Lease>(std::move(source));
+  const nb::capsule owner(holder,
+                          [](void* pointer) noexcept { delete static_cast<std::shared_ptr<Lease>*>(pointer); });
+  return Bytes(data, {static_cast<std::size_t>(block.spec->stride())}, owner);
+}
+
 // What Python holds: the lease until release(), its figures beyond that.
 struct PyLease {
   std::shared_ptr<Lease> lease;
@@ -94,12 +103,7 @@ struct PyLease {
       raise({ErrorCode::kInvalidArgument, "the lease has " + std::to_string(count) + " blocks of level " +
                                               std::to_string(level) + ": name the node"});
     }
-    const LeasedBlock& block = *std::find_if(blocks.begin(), blocks.end(), wanted);
-    const auto* const data = reinterpret_cast<const std::uint8_t*>(block.data);
-    auto* const holder = new std::shared_ptr<Lease>(std::move(source));
-    const nb::capsule owner(holder,
-                            [](void* pointer) noexcept { delete static_cast<std::shared_ptr<Lease>*>(pointer); });
-    return Bytes(data, {static_cast<std::size_t>(block.spec->stride())}, owner);
+    return bytes_of(*std::find_if(blocks.begin(), blocks.end(), wanted), std::move(source));
   }
 
   NodeList nodes() const {
@@ -242,6 +246,16 @@ Matrix memory_ffn_of(const Floats& x, std::int64_t handle, std::uint32_t layer) 
   return Matrix(data, {tokens, d}, owner);
 }
 
+nb::list leased_blocks(std::int64_t handle) {
+  const auto source = std::dynamic_pointer_cast<Lease>(unwrap(find_source(handle)));
+  if (source == nullptr) raise({ErrorCode::kInvalidArgument, "the handle is not that of a lease"});
+  nb::list found;
+  for (const LeasedBlock& block : unwrap(blocking([&] { return source->blocks(); }))) {
+    found.append(nb::make_tuple(block.node.level, block.node.index, bytes_of(block, source)));
+  }
+  return found;
+}
+
 }  // namespace
 
 void bind_pager(nb::module_& module) {
@@ -289,6 +303,9 @@ void bind_pager(nb::module_& module) {
 
   module.def("memory_ffn", &memory_ffn_of, "x"_a, "handle"_a, "layer"_a,
              "f32 [T, d] of the memory FFN of one layer of the lease that the handle names.");
+  module.def("leased_blocks", &leased_blocks, "handle"_a,
+             "(level, node, read-only u8 [stride] in place) of each block of the lease that the handle names, once all "
+             "have arrived. The lease cannot be replaced while the arrays live.");
 }
 
 }  // namespace edge::python

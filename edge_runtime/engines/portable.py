@@ -1,0 +1,164 @@
+"""What engines share whose programs take memory as inputs, one a level (docs/bundle-format.md, Programs)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from edge_runtime import _core
+from edge_runtime.bank import dequantize
+from edge_runtime.bank_header import ELEMENT_BITS, LevelSpec
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import BadFormatError, ContextOverflowError
+from edge_runtime.manifest import EmbedderSpec, ProgramSpec
+from edge_runtime.text import read_tokenizer
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+TYPES: dict[str, type[np.float32] | type[np.float16]] = {"f32": np.float32, "f16": np.float16}
+"""Of memory inputs, by the bank's dtype; banks of other dtypes are given as f32."""
+F32_BYTES = 4
+
+
+class MemoryInputs:
+    """The memory inputs of a program, in the order of the manifest's levels. Not thread-safe.
+
+    Blocks of f32 and f16 are passed as they lie. Others are dequantised once a lease, into memory that no budget
+    covers.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        memory = bundle.manifest.memory
+        self._specs: list[LevelSpec] = []
+        self._none: list[Array] = []
+        for level in memory.levels if memory else ():
+            spec = bundle.level_spec(level.level)
+            self._specs.append(spec)
+            shape = (spec.layers, 3, 0, spec.d_model)
+            self._none.append(np.zeros(shape, TYPES.get(spec.dtype, np.float32)))
+        self._handle, self._converted = 0, dict[int, Array]()
+
+    def of(self, handle: int) -> list[Array]:
+        """Arrays [layers, 3, r, d]; r is 0 where the lease has no block. They keep the lease: drop them after the call.
+
+        Raises:
+            EdgeRuntimeError: the lease is gone, or reading it failed.
+        """
+        arrays = list(self._none)
+        if handle == 0:
+            return arrays
+        if handle != self._handle:
+            self._handle, self._converted = handle, {}
+        blocks = {level: block for level, _, block in _core.leased_blocks(handle)}
+        for index, spec in enumerate(self._specs):
+            block = blocks.get(spec.level)
+            if block is None:
+                continue
+            if spec.dtype in TYPES:
+                arrays[index] = self._rows(spec, block).view(TYPES[spec.dtype]).reshape(self._shape(spec))
+            else:
+                if index not in self._converted:
+                    scales = block[: spec.layers * spec.layer_scale_bytes].tobytes()
+                    values = dequantize(spec.dtype, self._rows(spec, block), scales, spec.d_model)
+                    self._converted[index] = values.reshape(self._shape(spec))
+                arrays[index] = self._converted[index]
+        return arrays
+
+    @staticmethod
+    def _rows(spec: LevelSpec, block: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The weights without scales and padding; a view, unless layers end in padding."""
+        body = block[spec.scale_bytes : spec.scale_bytes + spec.layers * spec.layer_bytes]
+        used = 3 * spec.rows_per_block * spec.d_model * ELEMENT_BITS[spec.dtype] // 8
+        return np.ascontiguousarray(body.reshape(spec.layers, -1)[:, :used]).reshape(-1)
+
+    @staticmethod
+    def _shape(spec: LevelSpec) -> tuple[int, int, int, int]:
+        return spec.layers, 3, spec.rows_per_block, spec.d_model
+
+
+def checked_length(count: int, position: int, context_length: int) -> None:
+    """Raises ContextOverflowError where `count` tokens are none or do not fit behind `position` others."""
+    if count == 0 or position + count > context_length:
+        raise ContextOverflowError(
+            f"{count} tokens after {position}: a call takes at least one, and the context ends at "
+            f"{context_length}: shorten the prompt or reset the session"
+        )
+
+
+class PortableContext:
+    """See `engines.Context`; `step` appends tokens i64 [1, T] at a position and gives f32 [vocab_size]."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: ProgramSpec,
+        step: Callable[[npt.NDArray[np.int64], int, list[Array]], npt.NDArray[np.float32]],
+    ) -> None:
+        anchor = bundle.manifest.anchor
+        self._step, self._max_prefill, self._memory = step, spec.max_prefill, MemoryInputs(bundle)
+        self._context_length, self._position = anchor.context_length, 0
+        self._kv_bytes = (
+            2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
+        )
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def context_length(self) -> int:
+        return self._context_length
+
+    @property
+    def kv_bytes(self) -> int:
+        return self._kv_bytes
+
+    def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
+        checked_length(len(tokens), self._position, self._context_length)
+        position, arrays = self._position, self._memory.of(memory)
+        for start in range(0, len(tokens), self._max_prefill):
+            chunk = np.ascontiguousarray(tokens[None, start : start + self._max_prefill], np.int64)
+            logits = self._step(chunk, position, arrays)
+            position += chunk.shape[1]
+        # Only now: a call that failed is overwritten by the next one from the same position.
+        self._position = position
+        return logits
+
+    def reset(self) -> None:
+        self._position = 0
+
+
+class WindowedEmbedder:
+    """A sentence encoder: see `router.Embedder`. `encode` takes token ids i64 [1, T] and gives f32 [dim]."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        spec: EmbedderSpec,
+        encode: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
+    ) -> None:
+        path = bundle.path_of(spec.tokenizer)
+        assert spec.max_tokens is not None  # the manifest was validated
+        self._encode, self._tokenizer = encode, read_tokenizer(path)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._cls, self._sep = (_special(path.name, self._tokenizer, token) for token in ("[CLS]", "[SEP]"))
+        self._width = spec.max_tokens - 2
+
+    def embed(self, text: str) -> npt.NDArray[np.float32]:
+        """f32 [dim]. A text longer than a window: the mean of its windows' embeddings, renormalised."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        windows = [ids[start : start + self._width] for start in range(0, len(ids), self._width)] or [[]]
+        framed = (np.array([[self._cls, *window, self._sep]], np.int64) for window in windows)
+        total = np.sum([self._encode(window) for window in framed], axis=0)
+        unit: npt.NDArray[np.float32] = total / np.linalg.norm(total)
+        return unit
+
+
+def _special(name: str, tokenizer: Tokenizer, token: str) -> int:
+    found: int | None = tokenizer.token_to_id(token)
+    if found is None:
+        raise BadFormatError(f"{name}: it has no [CLS] and [SEP]: take the embedder's own tokenizer")
+    return found

@@ -1,0 +1,148 @@
+"""What a bundle is written from, loaded: one shape for our own checkpoints and for Hugging Face folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+
+from edge_export.model import Decoder
+from edge_export.openlm import from_anchor
+from edge_export.source import Source
+from edge_pretrain.checkpoint import CheckpointError, memory_config
+from edge_pretrain.checkpoint import load as load_checkpoint
+from edge_pretrain.embed import EMBEDDER_ID
+from edge_pretrain.memories import MemoryConfig
+from edge_runtime.errors import BadFormatError
+from edge_runtime.text import read_tokenizer
+
+
+@dataclass(frozen=True)
+class Memories:
+    """A trained bank on disk; blocks are read one by one, since a bank may be larger than memory."""
+
+    config: MemoryConfig
+    path: Path
+    tree: Path
+
+    def documents(self, level: int) -> npt.NDArray[np.int32]:
+        """Training documents of each node of a level >= 1 of the tree."""
+        with safe_open(self.tree, framework="numpy") as file:
+            found: npt.NDArray[np.int32] = file.get_tensor(f"documents.{level}")
+        return found
+
+    def kept(self, level: int) -> list[int]:
+        """The nodes that get a block: not those of empty clusters."""
+        return [0] if level == 0 else [int(node) for node in self.documents(level).nonzero()[0]]
+
+    def blocks(self, level: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+        """(node, f32 [layers, 3, r, d]) of each that is kept."""
+        with safe_open(self.path, framework="numpy") as file:
+            rows = file.get_slice(f"level{level}")
+            for node in self.kept(level):
+                yield node, rows[node : node + 1][0]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """settings: the manifest's `tokens`, `chat_template` and `generation`."""
+
+    decoder: Decoder
+    anchor: dict[str, Any]
+    settings: dict[str, Any]
+    tokenizer: Tokenizer
+    memories: Memories | None
+    provenance: dict[str, Any]
+
+    @property
+    def memory_layers(self) -> tuple[int, ...]:
+        """The anchor's layers that carry memory."""
+        return self.memories.config.layers if self.memories else ()
+
+
+SETTINGS = ("tokens", "chat_template", "generation")
+
+
+def load_inputs(source: Source, context_length: int) -> Inputs:
+    """Reads the anchor; memories are only opened.
+
+    Raises:
+        BadFormatError, NotFoundError, UnsupportedError: a file is damaged, missing or of a kind that is not known.
+    """
+    if source.huggingface:
+        return _huggingface(source, context_length)
+    try:
+        checkpoint = load_checkpoint(source.directory)
+    except CheckpointError as error:
+        raise BadFormatError(str(error)) from None
+    _check_embedder(source, checkpoint.config)
+    decoder, config = from_anchor(checkpoint.anchor), checkpoint.config
+    return Inputs(
+        decoder,
+        config["anchor"],
+        {name: config[name] for name in SETTINGS},
+        checkpoint.tokenizer,
+        Memories(checkpoint.memories.config, source.file("memories.safetensors"), checkpoint.tree_path),
+        config["provenance"],
+    )
+
+
+def _huggingface(source: Source, context_length: int) -> Inputs:
+    from edge_export.huggingface import load_decoder, settings
+
+    decoder = load_decoder(source.directory, context_length)
+    tokenizer, vocab_size = read_tokenizer(source.file("tokenizer.json")), decoder.config.vocab_size
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise BadFormatError(
+            f"{source.file('tokenizer.json')}: {tokenizer.get_vocab_size()} tokens do not fit the anchor's {vocab_size}"
+        )
+    memories = None if source.memories is None else _memories(source, decoder)
+    kind = {"model_type": json.loads(source.file("config.json").read_text(encoding="utf-8"))["model_type"]}
+    return Inputs(
+        decoder, decoder.config.to_manifest(), settings(source.directory), tokenizer, memories, kind
+    )
+
+
+def _memories(source: Source, decoder: Decoder) -> Memories:
+    """Those of another folder, which must fit the anchor."""
+    path, file = source.memory_file("config.json"), source.memory_file("memories.safetensors")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        config = memory_config(found["memory"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadFormatError(f"{path}: it does not say what its memories are ({error!r})") from None
+    _check_embedder(source, found)
+    if not all(0 <= layer < len(decoder.config.layers) for layer in config.layers):
+        raise BadFormatError(f"{path}: memories in layers {list(config.layers)} of an anchor that has fewer")
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            for level, rows in config.levels:
+                shape = tuple(tensors.get_slice(f"level{level}").get_shape())
+                wanted = (config.fanout**level, len(config.layers), 3, rows, decoder.config.d_model)
+                if shape != wanted:
+                    raise BadFormatError(
+                        f"{file}: level{level} is {list(shape)}, the anchor needs {list(wanted)}: "
+                        "take memories that were trained with this anchor"
+                    )
+    except (OSError, SafetensorError) as error:
+        raise BadFormatError(f"{file}: damaged ({error}): copy it again") from None
+    return Memories(config, file, source.memory_file("tree.safetensors"))
+
+
+def _check_embedder(source: Source, config: dict[str, Any]) -> None:
+    try:
+        embedder = config["embedder"]["id"]
+    except (KeyError, TypeError):
+        embedder = None
+    if embedder != EMBEDDER_ID:
+        raise BadFormatError(
+            f"{source.memory_file('config.json')}: its tree was built with {embedder}; "
+            f"this exporter has {EMBEDDER_ID}"
+        )
