@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 
 from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle
-from edge_runtime.embedders import open_embedder
+from edge_runtime.embedders import STATIC, open_embedder
 from edge_runtime.engines import Engine
 from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, UnsupportedError
-from edge_runtime.manifest import Memory
+from edge_runtime.manifest import Memory, RouterSpec
 from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
 from edge_runtime.routing import RoutingPolicy
@@ -69,7 +69,8 @@ class Runtime:
             engine: which of the bundle's engines; None takes its first program's.
             storage: how the bank is read: auto, direct or mapped.
             threads: of the engine.
-            router: which of the bundle's embedders routes; None takes its default.
+            router: which of the bundle's embedders routes; None takes its default, or another where the default needs
+                a second engine.
 
         Raises:
             EdgeRuntimeError: see `edge_runtime.errors`; the message names the file and what to do.
@@ -100,7 +101,8 @@ class Runtime:
                 return cls.open(bundle, budget, engine, storage, threads, router)
         if manifest.router is not None:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
-            prompt_router = Router(tree, open_embedder(opened, router, threads, tokenizer), opened.blocked)
+            embedder = open_embedder(opened, router or router_for(manifest.router, name), threads, tokenizer)
+            prompt_router = Router(tree, embedder, opened.blocked)
         anchor = manifest.anchor
         program = next(program for program in manifest.programs if program.engine == name)
         return cls(
@@ -137,6 +139,12 @@ class Runtime:
             for token in (tokens.bos, tokens.eos[0] if tokens.eos else None)
         )
         return ChatTemplate(self.bundle.manifest.chat_template, bos, eos)
+
+
+def router_for(router: RouterSpec, engine: str) -> str:
+    """The embedder to take where none is named: one that needs no engine beside `engine`, the default if it may be."""
+    choices = [router.embedder(), *router.embedders]
+    return next((one.name for one in choices if one.engine in (STATIC, engine)), router.default)
 
 
 def default_budget(memory: Memory) -> int:

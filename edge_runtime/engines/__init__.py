@@ -12,7 +12,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.router import Embedder
 
-ENGINES = ("executorch",)
+ENGINES = ("executorch", "onnx")
 
 
 class Context(Protocol):

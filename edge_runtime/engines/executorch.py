@@ -10,11 +10,11 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BadFormatError, ContextOverflowError, UnsupportedError
-from edge_runtime.manifest import EmbedderSpec, ProgramSpec
+from edge_runtime.engines.portable import F32_BYTES, WindowedEmbedder, checked_length
+from edge_runtime.errors import UnsupportedError
+from edge_runtime.manifest import ProgramSpec
 
 try:
     from edge_runtime import _executorch
@@ -23,8 +23,6 @@ except ImportError as error:
         f"the ExecuTorch engine is not usable here ({error}): "
         "pip install 'executorch==1.4.1' 'torch==2.13.0', then install edge-runtime again"
     ) from None
-
-F32_BYTES = 4
 
 
 def _load_attention_kernels() -> None:
@@ -68,11 +66,7 @@ class ExecuTorchContext:
         return self._kv_bytes
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
-        if len(tokens) == 0 or self._position + len(tokens) > self._context_length:
-            raise ContextOverflowError(
-                f"{len(tokens)} tokens after {self._position}: a call takes at least one, and the context ends at "
-                f"{self._context_length}: shorten the prompt or reset the session"
-            )
+        checked_length(len(tokens), self._position, self._context_length)
         handle = np.array([memory], np.int64)
         position = self._position
         logits = None
@@ -112,44 +106,19 @@ class ExecuTorchEngine:
         return ExecuTorchContext(method, self._spec, self._context_length, self._kv_bytes)
 
 
-class ExecuTorchEmbedder:
-    """A sentence encoder: see `router.Embedder`. Thread-safe."""
-
-    def __init__(self, bundle: Bundle, spec: EmbedderSpec, threads: int) -> None:
-        path = bundle.path_of(spec.tokenizer)
-        assert spec.max_tokens is not None  # the manifest was validated
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the package raises plain Exception
-            raise BadFormatError(f"{path}: not a tokenizer file ({error}): copy the bundle again") from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        cls, sep = (self._tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
-        if cls is None or sep is None:
-            raise BadFormatError(f"{path}: it has no [CLS] and [SEP]: take the embedder's own tokenizer")
-        self._cls, self._sep, self._width = cls, sep, spec.max_tokens - 2
-        self._method = _executorch.Program(str(bundle.path_of(spec.path)), threads).load_method()
-
-    def embed(self, text: str) -> npt.NDArray[np.float32]:
-        """f32 [dim]. A text longer than a window: the mean of its windows' embeddings, renormalised."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        windows = [ids[start : start + self._width] for start in range(0, len(ids), self._width)] or [[]]
-        total = np.sum([self._embed([self._cls, *window, self._sep]) for window in windows], axis=0)
-        unit: npt.NDArray[np.float32] = total / np.linalg.norm(total)
-        return unit
-
-    def _embed(self, window: list[int]) -> npt.NDArray[np.float32]:
-        tokens = np.array([window], np.int64)
-        return cast(npt.NDArray[np.float32], self._method.execute([tokens, np.ones_like(tokens)])[0][0])
-
-
 def open_engine(bundle: Bundle, threads: int) -> ExecuTorchEngine:
     """See `engines.open_engine`."""
     return ExecuTorchEngine(bundle, threads)
 
 
-def open_embedder(bundle: Bundle, name: str, threads: int) -> ExecuTorchEmbedder:
+def open_embedder(bundle: Bundle, name: str, threads: int) -> WindowedEmbedder:
     """See `embedders.open_embedder`."""
     router = bundle.manifest.router
     assert router is not None
-    return ExecuTorchEmbedder(bundle, router.embedder(name), threads)
+    spec = router.embedder(name)
+    method = _executorch.Program(str(bundle.path_of(spec.path)), threads).load_method()
+
+    def encode(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return cast(npt.NDArray[np.float32], method.execute([tokens, np.ones_like(tokens)])[0][0])
+
+    return WindowedEmbedder(bundle, spec, encode)

@@ -51,7 +51,9 @@ class OnnxEngine:
             # The tokens so far lie at the head of each cache: a view, and the program returns what comes behind.
             feeds = {name: cache[:, :position] for name, cache in caches.items()}
             feeds |= {f"memory_{index}": array for index, array in enumerate(memory)}
-            logits, *new = session.run(["logits", *(f"new_{name}" for name in names)], feeds | {"tokens": tokens})
+            logits, *new = session.run(
+                ["logits", *(f"new_{name}" for name in names)], feeds | {"tokens": tokens}
+            )
             for name, values in zip(names, new, strict=True):
                 caches[name][:, position : position + tokens.shape[1]] = values
             return cast(npt.NDArray[np.float32], logits[0])

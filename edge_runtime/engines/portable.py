@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from edge_runtime import _core
-from edge_runtime.bank import dequantize
+from edge_runtime.bank import LevelReader, dequantize
 from edge_runtime.bank_header import ELEMENT_BITS, LevelSpec
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BadFormatError, ContextOverflowError
@@ -34,7 +34,7 @@ class MemoryInputs:
         self._specs: list[LevelSpec] = []
         self._none: list[Array] = []
         for level in memory.levels if memory else ():
-            spec = bundle.level_spec(level.level)
+            spec = LevelReader(bundle.path_of(level.files[0])).spec
             self._specs.append(spec)
             shape = (spec.layers, 3, 0, spec.d_model)
             self._none.append(np.zeros(shape, TYPES.get(spec.dtype, np.float32)))

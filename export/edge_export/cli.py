@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ANCHOR_DTYPES, HF_FAMILIES, ROUTERS, ExportConfig, Source
+from edge_export.source import ANCHOR_DTYPES, HF_FAMILIES, PROGRAMS, ROUTERS, ExportConfig, Source
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -52,6 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "come, and keep the embedding in int8 (default: f32)",
     )
     parser.add_argument(
+        "--to",
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
+        default=("executorch",),
+        metavar="ENGINE,...",
+        help=f"of {', '.join(ENGINES)}; the first is the bundle's default (default: executorch)",
+    )
+    parser.add_argument(
+        "--flavour",
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
+        default=(),
+        metavar="FLAVOUR,...",
+        help="paged (memory is read in place, ExecuTorch) or portable (memory as inputs), for the engines that have it "
+        "(default: the first that each engine has)",
+    )
+    parser.add_argument(
         "--max-prefill",
         type=int,
         default=128,
@@ -82,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
     if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
         raise InvalidArgumentError(f"--routers {unknown[0]!r}: routers are {', '.join(ROUTERS)}")
+    programs = _programs(arguments.to, arguments.flavour)
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
@@ -89,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.embedder,
         arguments.routers,
         arguments.anchor_dtype,
+        programs,
         context_length=arguments.context_length,
     )
     source = Source.open(arguments.checkpoint, arguments.memory)
@@ -108,4 +125,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _programs(engines: tuple[str, ...], flavours: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Which programs to write. Raises InvalidArgumentError for what there is not."""
+    known = {flavour for _, flavour in PROGRAMS}
+    if unknown := [name for name in engines if name not in ENGINES]:
+        raise InvalidArgumentError(f"--to {unknown[0]!r}: engines are {', '.join(ENGINES)}")
+    if unknown := [name for name in flavours if name not in known]:
+        raise InvalidArgumentError(f"--flavour {unknown[0]!r}: flavours are {', '.join(sorted(known))}")
+    chosen = []
+    for engine in engines:
+        there = [flavour for name, flavour in PROGRAMS if name == engine]
+        wanted = [flavour for flavour in flavours if flavour in there] or there[:1]
+        chosen += [(engine, flavour) for flavour in wanted]
+    return tuple(chosen)
+
+
+ENGINES = tuple(dict.fromkeys(engine for engine, _ in PROGRAMS))
 VERB = Verb("export", "write a bundle from a checkpoint", add_arguments, run)

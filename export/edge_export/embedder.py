@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edge_export.executorch import lower
+from edge_export.onnx import write_onnx
 from edge_pretrain.embed import MAX_TOKENS, MiniLM
 
 INT8_MAX = 127
@@ -67,16 +68,24 @@ def quantized(encoder: SentenceEncoder) -> SentenceEncoder:
 
 
 def export_embedder(minilm: MiniLM, int8: bool, path: Path) -> None:
-    """Writes the encoder's program to `path`, for 2 <= T <= MAX_TOKENS."""
+    """Writes the encoder's ExecuTorch program to `path`, for 2 <= T <= MAX_TOKENS."""
+    encoder = _encoder(minilm)
+    lower(quantized(encoder) if int8 else encoder, *_examples(), path)
+
+
+def export_onnx_embedder(minilm: MiniLM, path: Path) -> None:
+    """Writes the encoder's ONNX program to `path`, for 2 <= T <= MAX_TOKENS."""
+    write_onnx(_encoder(minilm), *_examples(), (["token_ids", "mask"], ["sentence"]), path)
+
+
+def _encoder(minilm: MiniLM) -> SentenceEncoder:
     # The eager attention is plain matrix products, which XNNPACK takes; transformers' fused one is not exportable
     # with a mask of dynamic length.
     minilm.model.set_attn_implementation("eager")
-    encoder = SentenceEncoder(minilm.model)
-    tokens = torch.zeros(1, MAX_TOKENS // 2, dtype=torch.long)
-    length = Dim("tokens", min=2, max=MAX_TOKENS)
-    lower(
-        quantized(encoder) if int8 else encoder,
-        (tokens, torch.ones_like(tokens)),
-        ({1: length}, {1: length}),
-        path,
-    )
+    return SentenceEncoder(minilm.model)
+
+
+def _examples() -> tuple[tuple[Tensor, Tensor], tuple[Any, Any]]:
+    """Inputs, and which of their axes vary."""
+    tokens, length = torch.zeros(1, MAX_TOKENS // 2, dtype=torch.long), Dim("tokens", min=2, max=MAX_TOKENS)
+    return (tokens, torch.ones_like(tokens)), ({1: length}, {1: length})

@@ -46,7 +46,10 @@ def write_onnx(
 def export_onnx(decoder: PortableDecoder, memory_dtypes: list[torch.dtype], path: Path) -> None:
     """The portable anchor; memory_dtypes: of the memory inputs, level by level."""
     config = decoder.config
-    past, fresh = Dim("past", min=0, max=config.context_length), Dim("tokens", min=1, max=config.context_length)
+    past, fresh = (
+        Dim("past", min=0, max=config.context_length),
+        Dim("tokens", min=1, max=config.context_length),
+    )
     kinds = [f"{kind}_{layer}" for layer in range(len(config.layers)) for kind in ("k", "v")]
     caches = [torch.zeros(1, 5, config.kv_heads, config.head_dim) for _ in kinds]
     memory = [

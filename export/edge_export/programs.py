@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from edge_export.inputs import Inputs
 from edge_export.quiet import quiet_libraries
 from edge_export.source import ExportConfig
@@ -18,7 +20,7 @@ BANK_DTYPES = ("f32", "f16", "bf16", "i8", "i4")
 
 def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> list[dict[str, Any]]:
     """Writes the programs that the configuration names; returns the manifest's entries, in that order."""
-    writers = {("executorch", "paged"): _executorch_paged}
+    writers = {("executorch", "paged"): _executorch_paged, ("onnx", "portable"): _onnx_portable}
     return [writers[program](root, inputs, config, report) for program in config.programs]
 
 
@@ -38,6 +40,31 @@ def _executorch_paged(root: Path, inputs: Inputs, config: ExportConfig, report: 
     with quiet_libraries():
         export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / "anchor.paged.pte")
     return program_entry(max_prefill, dtype)
+
+
+def memory_dtypes(inputs: Inputs, config: ExportConfig) -> list[torch.dtype]:
+    """Of a portable program's memory inputs, level by level: what the bank holds, where stock operators read it."""
+    levels = inputs.memories.config.levels if inputs.memories else ()
+    return [torch.float16 if config.memory_dtype == "f16" else torch.float32 for _ in levels]
+
+
+def _onnx_portable(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> dict[str, Any]:
+    from edge_export.onnx import export_onnx
+    from edge_export.portable import PortableDecoder
+
+    report("anchor.portable.onnx: the anchor for ONNX Runtime, f32")
+    with quiet_libraries():
+        decoder = PortableDecoder(inputs.decoder, inputs.memory_layers)
+        export_onnx(decoder, memory_dtypes(inputs, config), root / "anchor.portable.onnx")
+    return {
+        "engine": "onnx",
+        "flavour": "portable",
+        "path": "anchor.portable.onnx",
+        "method": "main",
+        "max_prefill": _max_prefill(inputs, config),
+        "dtype": "f32",
+        "bank_dtypes": list(BANK_DTYPES),
+    }
 
 
 def program_entry(max_prefill: int, dtype: str) -> dict[str, Any]:

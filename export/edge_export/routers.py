@@ -81,23 +81,26 @@ def _static(root: Path, source: Source) -> dict[str, Any]:
 
 def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dict[str, Any]:
     # Here and not above: `torch.export` and the lowering take seconds to import.
-    from edge_export.embedder import export_embedder
+    from edge_export.embedder import export_embedder, export_onnx_embedder
 
-    path, tokenizer = f"router/{name}.pte", "router/minilm.tokenizer.json"
-    report(f"{path}: lowering all-MiniLM-L6-v2 to XNNPACK")
-    minilm = MiniLM(config.embedder)
+    entry, minilm = program_embedder(name), MiniLM(config.embedder)
+    report(f"{entry['path']}: all-MiniLM-L6-v2 for {entry['engine']}")
     with quiet_libraries():
-        export_embedder(minilm, name == "minilm-int8", root / path)
-    shutil.copyfile(minilm.tokenizer_json, root / tokenizer)
-    return program_embedder(name)
+        if entry["engine"] == "onnx":
+            export_onnx_embedder(minilm, root / entry["path"])
+        else:
+            export_embedder(minilm, name == "minilm-int8", root / entry["path"])
+    shutil.copyfile(minilm.tokenizer_json, root / entry["tokenizer"])
+    return entry
 
 
 def program_embedder(name: str) -> dict[str, Any]:
-    """What the manifest says of all-MiniLM-L6-v2 as the program router/<name>.pte."""
+    """What the manifest says of all-MiniLM-L6-v2 as a program, of that name among ROUTERS."""
+    engine, ending = ("onnx", "onnx") if name == "minilm-onnx" else ("executorch", "pte")
     return {
         "name": name,
-        "engine": "executorch",
-        "path": f"router/{name}.pte",
+        "engine": engine,
+        "path": f"router/{name}.{ending}",
         "tokenizer": "router/minilm.tokenizer.json",
         "max_tokens": MAX_TOKENS,
         "pooling": "mean",

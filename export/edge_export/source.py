@@ -23,10 +23,10 @@ FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safe
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
-ROUTERS = ("static", "minilm", "minilm-int8")
+ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx")
 # Which embedder an engine runs, beside the static one.
-ENGINE_ROUTERS = {"executorch": "minilm"}
-PROGRAMS = (("executorch", "paged"),)
+ENGINE_ROUTERS = {"executorch": "minilm", "onnx": "minilm-onnx"}
+PROGRAMS = (("executorch", "paged"), ("onnx", "portable"))
 # Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
 HF_FAMILIES = {
     "llama": "Llama 3, SmolLM2",
