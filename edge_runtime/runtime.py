@@ -66,7 +66,7 @@ class Runtime:
         Args:
             budget: for bank bytes, such as 8_000_000 or "8MB"; None fits two leases, so that one topic stays in
                 memory while the next arrives.
-            engine: which of the bundle's engines; None takes its first program's.
+            engine: which of the bundle's engines, or engine/flavour; None takes its first program's.
             storage: how the bank is read: auto, direct or mapped.
             threads: of the engine.
             router: which of the bundle's embedders routes; None takes its default, or another where the default needs
@@ -81,10 +81,13 @@ class Runtime:
         manifest = opened.manifest
         if not manifest.programs:
             raise UnsupportedError(f"{opened.directory}: it has no program: export it for an engine")
-        name = engine or manifest.programs[0].engine
-        if all(program.engine != name for program in manifest.programs):
-            there = ", ".join(sorted({program.engine for program in manifest.programs}))
-            raise UnsupportedError(f"{opened.directory}: it has no program for {name!r}; it has {there}")
+        name, _, flavour = (engine or manifest.programs[0].engine).partition("/")
+        program = next(
+            (one for one in manifest.programs if one.engine == name and flavour in ("", one.flavour)), None
+        )
+        if program is None:
+            there = ", ".join(sorted({f"{one.engine}/{one.flavour}" for one in manifest.programs}))
+            raise UnsupportedError(f"{opened.directory}: it has no program for {engine!r}; it has {there}")
         engines.load(name)
         engine_constant = resident_memory().total
         size = 0
@@ -104,11 +107,10 @@ class Runtime:
             embedder = open_embedder(opened, router or router_for(manifest.router, name), threads, tokenizer)
             prompt_router = Router(tree, embedder, opened.blocked)
         anchor = manifest.anchor
-        program = next(program for program in manifest.programs if program.engine == name)
         return cls(
             bundle=opened,
             tokenizer=tokenizer,
-            engine=engines.open_engine(opened, threads, name),
+            engine=engines.open_engine(opened, threads, engine or name),
             pager=pager,
             router=prompt_router,
             footprint=Footprint(

@@ -34,7 +34,9 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how the bank is read: past the page cache, or mapped (default: auto)",
     )
-    parser.add_argument("--engine", help="which of the bundle's engines (default: its first)")
+    parser.add_argument(
+        "--engine", help="which of the bundle's engines, or engine/flavour (default: its first)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the engine (default: 2)")
     parser.add_argument(
         "--router", metavar="NAME", help="which of the bundle's routers (default: its default)"

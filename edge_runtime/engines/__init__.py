@@ -60,7 +60,7 @@ class Engine(Protocol):
 class EngineModule(Protocol):
     """What a file of this package offers."""
 
-    def open_engine(self, bundle: Bundle, threads: int) -> Engine: ...
+    def open_engine(self, bundle: Bundle, threads: int, flavour: str = ...) -> Engine: ...
 
     def open_embedder(self, bundle: Bundle, name: str, threads: int) -> Embedder: ...
 
@@ -80,6 +80,8 @@ def load(engine: str) -> EngineModule:
 def open_engine(bundle: Bundle, threads: int, engine: str | None = None) -> Engine:
     """Opens the bundle's program for an engine, by default that of its first program.
 
+    engine: a name, or name/flavour.
+
     threads: of the engine, >= 1.
 
     Raises:
@@ -87,5 +89,6 @@ def open_engine(bundle: Bundle, threads: int, engine: str | None = None) -> Engi
         BadFormatError: the program is damaged.
     """
     programs = bundle.manifest.programs
-    name = engine or (programs[0].engine if programs else ENGINES[0])
-    return load(name).open_engine(bundle, threads)
+    name, _, flavour = (engine or (programs[0].engine if programs else ENGINES[0])).partition("/")
+    module = load(name)
+    return module.open_engine(bundle, threads, flavour) if flavour else module.open_engine(bundle, threads)

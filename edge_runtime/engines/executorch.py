@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import F32_BYTES, WindowedEmbedder, checked_length
+from edge_runtime.engines import Context
+from edge_runtime.engines.portable import (
+    F32_BYTES,
+    Array,
+    MemoryInputs,
+    PortableContext,
+    WindowedEmbedder,
+    checked_length,
+)
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.manifest import ProgramSpec
 
@@ -86,8 +94,8 @@ class ExecuTorchContext:
 class ExecuTorchEngine:
     """See `engines.Engine`."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._spec = bundle.program("executorch", "paged")
+    def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
+        self._bundle, self._spec = bundle, bundle.program("executorch", flavour)
         memory, anchor = bundle.manifest.memory, bundle.manifest.anchor
         for level in memory.levels if memory else ():
             if level.dtype not in self._spec.bank_dtypes:
@@ -101,14 +109,27 @@ class ExecuTorchEngine:
         )
         self._program = _executorch.Program(str(bundle.path_of(self._spec.path)), threads)
 
-    def new_context(self) -> ExecuTorchContext:
+    def new_context(self) -> Context:
         method = self._program.load_method(self._spec.method)
+        if self._spec.flavour == "portable":
+            return self._portable_context(method)
         return ExecuTorchContext(method, self._spec, self._context_length, self._kv_bytes)
 
+    def _portable_context(self, method: _executorch.Method) -> PortableContext:
+        def step(
+            tokens: npt.NDArray[np.int64], position: int, memory: list[Array]
+        ) -> npt.NDArray[np.float32]:
+            logits = method.execute([tokens, np.array([position], np.int64), *memory])[0]
+            return cast(npt.NDArray[np.float32], logits[0])
 
-def open_engine(bundle: Bundle, threads: int) -> ExecuTorchEngine:
-    """See `engines.open_engine`."""
-    return ExecuTorchEngine(bundle, threads)
+        inputs = MemoryInputs(self._bundle, in_place=("f32",), fixed_rows=True)
+        return PortableContext(self._bundle, self._spec, inputs, step)
+
+
+def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> ExecuTorchEngine:
+    """See `engines.open_engine`. The flavour is by default the one that the bundle names first."""
+    there = [program.flavour for program in bundle.manifest.programs if program.engine == "executorch"]
+    return ExecuTorchEngine(bundle, threads, flavour or (there or ["paged"])[0])
 
 
 def open_embedder(bundle: Bundle, name: str, threads: int) -> WindowedEmbedder:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import Array, PortableContext, WindowedEmbedder
+from edge_runtime.engines.portable import Array, MemoryInputs, PortableContext, WindowedEmbedder
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
 try:
@@ -35,8 +35,8 @@ def _session(path: Path, threads: int) -> Any:
 class OnnxEngine:
     """See `engines.Engine`."""
 
-    def __init__(self, bundle: Bundle, threads: int) -> None:
-        self._bundle, self._spec = bundle, bundle.program("onnx", "portable")
+    def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
+        self._bundle, self._spec = bundle, bundle.program("onnx", flavour)
         self._session = _session(bundle.path_of(self._spec.path), threads)
 
     def new_context(self) -> PortableContext:
@@ -58,12 +58,12 @@ class OnnxEngine:
                 caches[name][:, position : position + tokens.shape[1]] = values
             return cast(npt.NDArray[np.float32], logits[0])
 
-        return PortableContext(self._bundle, self._spec, step)
+        return PortableContext(self._bundle, self._spec, MemoryInputs(self._bundle), step)
 
 
-def open_engine(bundle: Bundle, threads: int) -> OnnxEngine:
+def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> OnnxEngine:
     """See `engines.open_engine`."""
-    return OnnxEngine(bundle, threads)
+    return OnnxEngine(bundle, threads, flavour or "portable")
 
 
 def open_embedder(bundle: Bundle, name: str, threads: int) -> WindowedEmbedder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,19 +25,23 @@ F32_BYTES = 4
 class MemoryInputs:
     """The memory inputs of a program, in the order of the manifest's levels. Not thread-safe.
 
-    Blocks of f32 and f16 are passed as they lie. Others are dequantised once a lease, into memory that no budget
-    covers.
+    Blocks of the dtypes `in_place` are passed as they lie. Others are dequantised once a lease, into memory that no
+    budget covers. fixed_rows: where there is no block, zeros of the level's shape take its place, else r is 0.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(
+        self, bundle: Bundle, in_place: Sequence[str] = tuple(TYPES), fixed_rows: bool = False
+    ) -> None:
         memory = bundle.manifest.memory
+        self._in_place = in_place
         self._specs: list[LevelSpec] = []
         self._none: list[Array] = []
         for level in memory.levels if memory else ():
             spec = LevelReader(bundle.path_of(level.files[0])).spec
             self._specs.append(spec)
-            shape = (spec.layers, 3, 0, spec.d_model)
-            self._none.append(np.zeros(shape, TYPES.get(spec.dtype, np.float32)))
+            shape = (spec.layers, 3, spec.rows_per_block if fixed_rows else 0, spec.d_model)
+            dtype = TYPES[spec.dtype] if spec.dtype in in_place else np.float32
+            self._none.append(np.zeros(shape, dtype))
         self._handle, self._converted = 0, dict[int, Array]()
 
     def of(self, handle: int) -> list[Array]:
@@ -56,7 +60,7 @@ class MemoryInputs:
             block = blocks.get(spec.level)
             if block is None:
                 continue
-            if spec.dtype in TYPES:
+            if spec.dtype in self._in_place:
                 arrays[index] = self._rows(spec, block).view(TYPES[spec.dtype]).reshape(self._shape(spec))
             else:
                 if index not in self._converted:
@@ -94,10 +98,11 @@ class PortableContext:
         self,
         bundle: Bundle,
         spec: ProgramSpec,
+        memory: MemoryInputs,
         step: Callable[[npt.NDArray[np.int64], int, list[Array]], npt.NDArray[np.float32]],
     ) -> None:
         anchor = bundle.manifest.anchor
-        self._step, self._max_prefill, self._memory = step, spec.max_prefill, MemoryInputs(bundle)
+        self._step, self._max_prefill, self._memory = step, spec.max_prefill, memory
         self._context_length, self._position = anchor.context_length, 0
         self._kv_bytes = (
             2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length

@@ -1,8 +1,8 @@
-"""The anchor as a program with a KV cache: one call appends T tokens and gives the logits of the last.
+"""The anchor as an ExecuTorch program with a KV cache: one call appends T tokens and gives the logits of the last.
 
 The attention is ExecuTorch's fused one (`llama::update_cache`, `llama::custom_sdpa`): it reads the cache in place,
-where indexing a cache buffer would copy it. FFN layers that carry memory add `edge::memory_ffn`
-(Pouransari et al. 2025, section 2).
+where indexing a cache buffer would copy it. FFN layers that carry memory add it (Pouransari et al. 2025, section 2):
+the paged flavour by `edge::memory_ffn`, the portable one by stock operators over its inputs.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from edge_export import ops  # noqa: F401  # registers edge::memory_ffn
-from edge_export.model import Decoder, rotary_tables, visible
+from edge_export.model import Decoder, Memory, rotary_tables, visible
+from edge_pretrain.model import memory_ffn
 
 
-class PagedDecoder(nn.Module):
-    """The paged flavour: memory is read through a handle, in place (docs/bundle-format.md, Programs).
+class CachedDecoder(nn.Module):
+    """What the flavours share.
 
     Args:
         decoder: shared, not copied.
@@ -41,11 +42,8 @@ class PagedDecoder(nn.Module):
         self.positions: Tensor
         self.register_buffer("positions", torch.arange(config.context_length), persistent=False)
 
-    def forward(self, tokens: Tensor, position: Tensor, memory: Tensor) -> Tensor:
-        """f32 [1, vocab_size].
-
-        tokens: i64 [1, T]. position: i64 [1], the tokens already in the cache. memory: i64 [1], a handle, 0: none.
-        """
+    def run(self, tokens: Tensor, position: Tensor, read: Memory) -> Tensor:
+        """f32 [1, vocab_size]. tokens: i64 [1, T]. position: i64 [1], the tokens already in the cache."""
         config, length = self.config, tokens.shape[1]
         start = cast(int, position.item())
         torch._check(start >= 0)
@@ -73,9 +71,33 @@ class PagedDecoder(nn.Module):
                 Tensor, fused(q, keys, values, start, mask, 0.0, mask is None, config.attention_scale)
             )
 
+        x = self.decoder.hidden(tokens, rotary, attend, read)
+        return self.decoder.logits(x[:, -1])
+
+
+class PagedDecoder(CachedDecoder):
+    """The paged flavour: memory is read through a handle, in place (docs/bundle-format.md, Programs)."""
+
+    def forward(self, tokens: Tensor, position: Tensor, memory: Tensor) -> Tensor:
+        """As `run`. memory: i64 [1], a handle, 0: none."""
+
         def read(layer: int, h: Tensor) -> Tensor | None:
             slot = self.slots.get(layer)
             return None if slot is None else torch.ops.edge.memory_ffn(h, memory, slot)
 
-        x = self.decoder.hidden(tokens, rotary, attend, read)
-        return self.decoder.logits(x[:, -1])
+        return self.run(tokens, position, read)
+
+
+class PortableCachedDecoder(CachedDecoder):
+    """The portable flavour: memory is inputs, one a level, of fixed rows; zeros add nothing."""
+
+    def forward(self, tokens: Tensor, position: Tensor, *memory: Tensor) -> Tensor:
+        """As `run`. memory: of each level f32 [memory layers, 3, r, d]."""
+
+        def read(layer: int, h: Tensor) -> Tensor | None:
+            slot = self.slots.get(layer)
+            if slot is None:
+                return None
+            return torch.stack([memory_ffn(h, level[slot : slot + 1]) for level in memory]).sum(0)
+
+        return self.run(tokens, position, read)

@@ -13,11 +13,12 @@ from executorch.backends.xnnpack.xnnpack_preprocess import XnnpackBackend
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge
 from executorch.exir.backend.compile_spec_schema import CompileSpec
 from executorch.exir.backend.partitioner import DelegationSpec
+from executorch.exir.passes import MemoryPlanningPass
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 from torch import nn
 from torch.export import Dim
 
-from edge_export.decoder import PagedDecoder
+from edge_export.decoder import PagedDecoder, PortableCachedDecoder
 
 
 def lower(
@@ -25,11 +26,12 @@ def lower(
     inputs: tuple[torch.Tensor, ...],
     dynamic_shapes: tuple[Any, ...],
     path: Path,
+    borrow_inputs: bool = False,
 ) -> None:
     """Writes the program of `module.forward` to `path`; its products may be quantised (`edge_export.quantize`).
 
     inputs: examples. dynamic_shapes: as torch.export.export takes them. Tensors of a dynamic shape are planned for
-    its upper bound.
+    its upper bound. borrow_inputs: the program reads inputs where the caller has them, instead of copying them first.
 
     The two steps of `to_edge_transform_and_lower`, called one by one: that function decomposes the whole program
     again for each partitioner, three times each, which doubles the time and changes nothing here.
@@ -48,7 +50,10 @@ def lower(
         for partitioner in (_quantised_products(), rest):
             edge = edge.to_backend(partitioner)
         lowered = edge.to_executorch(
-            ExecutorchBackendConfig(sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass())
+            ExecutorchBackendConfig(
+                sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),
+                memory_planning_pass=MemoryPlanningPass(alloc_graph_input=not borrow_inputs),
+            )
         )
     with path.open("wb") as file:
         lowered.write_to_file(file)
@@ -67,9 +72,19 @@ def _quantised_products() -> XnnpackPartitioner:
 
 def export_paged(decoder: PagedDecoder, max_prefill: int, path: Path) -> None:
     """The paged flavour of an anchor, for 1 <= T <= max_prefill tokens a call."""
-    inputs = (
-        torch.zeros(1, max(2, max_prefill // 2), dtype=torch.long),
-        torch.zeros(1, dtype=torch.long),
-        torch.zeros(1, dtype=torch.long),
-    )
+    tokens, position = _tokens(max_prefill)
+    inputs = (tokens, position, torch.zeros(1, dtype=torch.long))
     lower(decoder, inputs, ({1: Dim("tokens", min=1, max=max_prefill)}, None, None), path)
+
+
+def export_portable(decoder: PortableCachedDecoder, rows: list[int], max_prefill: int, path: Path) -> None:
+    """The portable flavour of an anchor; rows: r of each level of the bank."""
+    tokens, position = _tokens(max_prefill)
+    memory = tuple(torch.zeros(len(decoder.slots), 3, r, decoder.config.d_model) for r in rows)
+    shapes = ({1: Dim("tokens", min=1, max=max_prefill)}, None, tuple(None for _ in memory))
+    lower(decoder, (tokens, position, *memory), shapes, path, borrow_inputs=True)
+
+
+def _tokens(max_prefill: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Examples of the inputs that the flavours share."""
+    return torch.zeros(1, max(2, max_prefill // 2), dtype=torch.long), torch.zeros(1, dtype=torch.long)

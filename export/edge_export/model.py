@@ -87,7 +87,9 @@ def softcapped(x: Tensor, cap: float | None) -> Tensor:
 def visible(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
     """f32 [Q, K], added to scores: 0 where the query at one position sees the key at another, else -inf."""
     distance = queries[:, None] - keys[None]
-    seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+    seen = distance >= 0
+    if window is not None:
+        seen = torch.logical_and(seen, distance < window)
     return torch.where(seen, 0.0, -math.inf)
 
 

@@ -12,6 +12,7 @@ import torch
 from edge_export.inputs import Inputs
 from edge_export.quiet import quiet_libraries
 from edge_export.source import ExportConfig
+from edge_runtime.errors import InvalidArgumentError
 
 Report = Callable[[str], None]
 # The memory kernel reads these in place.
@@ -20,26 +21,40 @@ BANK_DTYPES = ("f32", "f16", "bf16", "i8", "i4")
 
 def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> list[dict[str, Any]]:
     """Writes the programs that the configuration names; returns the manifest's entries, in that order."""
-    writers = {("executorch", "paged"): _executorch_paged, ("onnx", "portable"): _onnx_portable}
-    return [writers[program](root, inputs, config, report) for program in config.programs]
+    writers = {
+        ("executorch", "paged"): _executorch,
+        ("executorch", "portable"): _executorch,
+        ("onnx", "portable"): _onnx_portable,
+    }
+    return [
+        writers[engine, flavour](root, inputs, config, flavour, report) for engine, flavour in config.programs
+    ]
 
 
 def _max_prefill(inputs: Inputs, config: ExportConfig) -> int:
     return min(config.max_prefill, inputs.decoder.config.context_length)
 
 
-def _executorch_paged(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> dict[str, Any]:
-    from edge_export.decoder import PagedDecoder
-    from edge_export.executorch import export_paged
+def _executorch(
+    root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
+) -> dict[str, Any]:
+    from edge_export.decoder import PagedDecoder, PortableCachedDecoder
+    from edge_export.executorch import export_paged, export_portable
     from edge_export.quantize import quantize_decoder
 
     max_prefill, dtype = _max_prefill(inputs, config), config.anchor_dtype
-    report(f"anchor.paged.pte: lowering the anchor to XNNPACK, {dtype}")
+    entry = program_entry(max_prefill, dtype, flavour)
+    report(f"{entry['path']}: lowering the anchor to XNNPACK, {dtype}")
     decoder = copy.deepcopy(inputs.decoder) if dtype != "f32" else inputs.decoder
     quantize_decoder(decoder, dtype)
     with quiet_libraries():
-        export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / "anchor.paged.pte")
-    return program_entry(max_prefill, dtype)
+        if flavour == "paged":
+            export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / entry["path"])
+        else:
+            portable = PortableCachedDecoder(decoder, inputs.memory_layers)
+            rows = [r for _, r in inputs.memories.config.levels] if inputs.memories else []
+            export_portable(portable, rows, max_prefill, root / entry["path"])
+    return entry
 
 
 def memory_dtypes(inputs: Inputs, config: ExportConfig) -> list[torch.dtype]:
@@ -48,17 +63,21 @@ def memory_dtypes(inputs: Inputs, config: ExportConfig) -> list[torch.dtype]:
     return [torch.float16 if config.memory_dtype == "f16" else torch.float32 for _ in levels]
 
 
-def _onnx_portable(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> dict[str, Any]:
+def _onnx_portable(
+    root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
+) -> dict[str, Any]:
     from edge_export.onnx import export_onnx
     from edge_export.portable import PortableDecoder
 
+    if config.anchor_dtype != "f32":
+        raise InvalidArgumentError(f"anchor dtype {config.anchor_dtype}: ONNX programs are f32 only")
     report("anchor.portable.onnx: the anchor for ONNX Runtime, f32")
     with quiet_libraries():
         decoder = PortableDecoder(inputs.decoder, inputs.memory_layers)
         export_onnx(decoder, memory_dtypes(inputs, config), root / "anchor.portable.onnx")
     return {
         "engine": "onnx",
-        "flavour": "portable",
+        "flavour": flavour,
         "path": "anchor.portable.onnx",
         "method": "main",
         "max_prefill": _max_prefill(inputs, config),
@@ -67,12 +86,12 @@ def _onnx_portable(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
     }
 
 
-def program_entry(max_prefill: int, dtype: str) -> dict[str, Any]:
-    """What the manifest says of the paged program."""
+def program_entry(max_prefill: int, dtype: str, flavour: str = "paged") -> dict[str, Any]:
+    """What the manifest says of an ExecuTorch program."""
     return {
         "engine": "executorch",
-        "flavour": "paged",
-        "path": "anchor.paged.pte",
+        "flavour": flavour,
+        "path": f"anchor.{flavour}.pte",
         "method": "forward",
         "max_prefill": max_prefill,
         "dtype": dtype,

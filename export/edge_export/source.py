@@ -26,7 +26,7 @@ ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx")
 # Which embedder an engine runs, beside the static one.
 ENGINE_ROUTERS = {"executorch": "minilm", "onnx": "minilm-onnx"}
-PROGRAMS = (("executorch", "paged"), ("onnx", "portable"))
+PROGRAMS = (("executorch", "paged"), ("executorch", "portable"), ("onnx", "portable"))
 # Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
 HF_FAMILIES = {
     "llama": "Llama 3, SmolLM2",

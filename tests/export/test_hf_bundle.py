@@ -25,7 +25,7 @@ from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
 from edge_runtime.embedders import open_embedder
-from edge_runtime.engines import load
+from edge_runtime.engines import load, open_engine
 from edge_runtime.engines.portable import MemoryInputs
 from edge_runtime.errors import BusyError, ContextOverflowError, StaleHandleError
 from edge_runtime.pager import Node, Pager
@@ -67,7 +67,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(folder: Path) -> Bundle:
     out = folder / "gemma.bundle"
     arguments = ["export", folder / "anchor", "--memory", folder / "memories", "-o", out]
-    arguments += ["--to", "onnx,executorch", "--memory-dtype", "f32", "--routers", "minilm-onnx"]
+    arguments += [
+        "--to",
+        "onnx,executorch",
+        "--flavour",
+        "paged,portable",
+        "--memory-dtype",
+        "f32",
+        "--routers",
+        "minilm-onnx",
+    ]
     assert main([str(argument) for argument in arguments]) == 0
     return Bundle.open(out)
 
@@ -89,11 +98,11 @@ def expected(folder: Path, reference: Decoder, nodes: list[Node]) -> npt.NDArray
 
 
 @pytest.mark.parametrize("nodes", PATHS.values(), ids=PATHS.keys())
-@pytest.mark.parametrize("engine", ["executorch", "onnx"])
+@pytest.mark.parametrize("engine", ["executorch/paged", "executorch/portable", "onnx"])
 def test_programs_equal_the_reference(
     folder: Path, bundle: Bundle, reference: Decoder, engine: str, nodes: list[Node]
 ) -> None:
-    context, wanted = load(engine).open_engine(bundle, 2).new_context(), expected(folder, reference, nodes)
+    context, wanted = open_engine(bundle, 2, engine).new_context(), expected(folder, reference, nodes)
     with Pager(bundle.level_paths, "1MB").fetch(nodes) as lease:
         at = 0
         for count in (17, 1, 1, 12, 1, 8):
