@@ -9,7 +9,7 @@ CPP_SOURCES := $(shell find edge_runtime/cpp bench/cpp -name '*.cc' -o -name '*.
 STAMP := .venv/.edge-runtime-installed
 
 .PHONY: help setup demo test test-cpp test-python test-arm64 fuzz fuzz-short lint format sanitize reproduce-demo \
-  wheel clean
+  export-matrix wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,9 @@ test-arm64:  ## the C++ tests built for 64-bit ARM, run through QEMU with pages 
 
 reproduce-demo: $(STAMP)  ## the demo's claim over three seeds, with its controls
 	$(BIN)/python -m edge_pretrain.reproduce -o runs/reproduce --seeds 3
+
+export-matrix: $(STAMP)  ## every family through every program: runs/export/matrix.json, docs/export-matrix.md
+	$(BIN)/python -m edge_export.matrix
 
 wheel: $(STAMP)  ## dist/*.whl with the ExecuTorch engine, dist/*.tar.gz
 	$(BIN)/python -m build --no-isolation

@@ -133,6 +133,7 @@ class Manifest:
     router: RouterSpec | None
     programs: tuple[ProgramSpec, ...]
     state_path: str
+    reference: str | None  # the path of what programs are compared with
     files: dict[str, FileEntry]
     provenance: dict[str, Any]
 
@@ -171,6 +172,7 @@ def parse_manifest(text: str) -> Manifest:
         router=router,
         programs=tuple(ProgramSpec(**_known(ProgramSpec, program)) for program in data["programs"]),
         state_path=data["state"],
+        reference=data.get("reference"),
         files={path: FileEntry(**_known(FileEntry, entry)) for path, entry in data["files"].items()},
         provenance=data["provenance"],
     )

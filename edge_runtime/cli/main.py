@@ -24,6 +24,7 @@ BUILT_IN = {
     "evaluate": "answer questions with and without memory, as a table",
     "route": "show the path of a prompt, or compare the bundle's routers",
     "inspect": "show the manifest, levels and sizes of a bundle",
+    "compare": "run every program of a bundle beside the torch reference",
     "verify": "check every hash and checksum of a bundle",
     "bank": "block, remove, replace or add blocks of a bundle's bank",
 }

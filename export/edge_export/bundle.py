@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_export.inputs import Inputs, Memories, load_inputs
+from edge_export.reference import write_reference
 from edge_export.routers import write_routers
 from edge_export.source import ExportConfig, Source
 from edge_runtime import _core
@@ -44,6 +45,7 @@ class _Writer:
         from edge_export.programs import write_programs
 
         programs = write_programs(self.root, inputs, self.config, self.report)
+        reference = write_reference(self.root, inputs)
         manifest = {
             "format": "edge-runtime.bundle",
             "schema": 1,
@@ -56,6 +58,7 @@ class _Writer:
             "router": router,
             "programs": programs,
             "state": "memory/state-1.json",
+            "reference": reference,
             "files": {
                 path.relative_to(self.root).as_posix(): file_entry(path)
                 for path in sorted(self.root.rglob("*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge_runtime import _core
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
+from edge_runtime.comparison import compare
 from edge_runtime.embedders import open_embedder
 from edge_runtime.engines import load, open_engine
 from edge_runtime.engines.portable import MemoryInputs
@@ -167,3 +169,28 @@ def test_sessions_answer_alike_through_every_engine(bundle: Bundle) -> None:
             assert len(session.stats.path) == 2
             assert session.stats.bytes_read > 0
     assert len(texts) == 1
+
+
+def test_compare_says_how_far_each_program_is(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(bundle.directory), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {(row["engine"], row["flavour"], row["memory"]) for row in rows} == {
+        (engine, flavour, memory)
+        for engine, flavour in (("executorch", "paged"), ("executorch", "portable"), ("onnx", "portable"))
+        for memory in ("none", "generic", "path")
+    }
+    for row in rows:
+        assert row["reason"] is None
+        assert row["max_logit_error"] < TOLERANCE
+        assert row["agreement"] == 1
+
+
+def test_compare_sees_another_reference(bundle: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.bundle"
+    shutil.copytree(bundle.directory, copy)
+    tensors = load_file(copy / "reference.safetensors")
+    tensors["logits.path"][3, 7] += 50
+    save_file(tensors, copy / "reference.safetensors")
+    rows = [row for row in compare(Bundle.open(copy), 2) if row.memory == "path"]
+    assert [round(row.max_logit_error or 0) for row in rows] == [50, 50, 50]
+    assert all(row.agreement == 1 - 1 / 16 for row in rows)

@@ -314,6 +314,7 @@ Status validate_manifest(std::string_view text) {
     }
     check_programs(check, manifest, files);
     check.path(manifest, "", "state", files);
+    if (manifest.contains("reference")) check.path(manifest, "", "reference", files);
     check.member(manifest, "", "provenance");
   }
   if (!check.ok()) {
