@@ -64,7 +64,9 @@ def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:
     return logits
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="it asks Linux what of a mapping is resident")
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="it asks Linux what of a mapping is resident"
+)
 def test_a_program_is_not_resident_beside_its_packed_weights(bundle: Bundle) -> None:
     path = str(bundle.path_of(bundle.manifest.programs[0].path))
     context = open_engine(bundle, 2).new_context()
