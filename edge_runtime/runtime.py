@@ -67,7 +67,7 @@ class Runtime:
             budget: for bank bytes, such as 8_000_000 or "8MB"; None fits two leases, so that one topic stays in
                 memory while the next arrives.
             engine: which of the bundle's engines; None takes its first program's.
-            storage: how the bank is read: auto, direct or mapped.
+            storage: how the bank is read: see `pager.StorageKind`.
             threads: of the engine.
             router: which of the bundle's embedders routes; None takes its default.
 
