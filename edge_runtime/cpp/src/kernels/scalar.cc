@@ -141,6 +141,10 @@ void swiglu(float* gate, const float* up, std::size_t n) {
   }
 }
 
+void exp_in_place(float* v, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) v[i] = std::exp(v[i]);
+}
+
 void sum(const float* parts, std::size_t count, std::size_t n, float* y) {
   for (std::size_t i = 0; i < n; ++i) {
     y[i] = parts[i];
@@ -159,6 +163,7 @@ const Kernels kScalarKernels = {
             {prepared_bytes, prepare, dot<DType::kI8>, add<DType::kI8>},
             {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
     .swiglu = swiglu,
+    .exp = exp_in_place,
     .sum = sum,
 };
 
