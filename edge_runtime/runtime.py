@@ -23,8 +23,6 @@ from edge_runtime.text import ChatTemplate, load_tokenizer
 if TYPE_CHECKING:
     from edge_runtime.session import Session
 
-F32_BYTES = 4
-
 
 @dataclass(frozen=True)
 class Footprint:
@@ -101,23 +99,18 @@ class Runtime:
         if manifest.router is not None:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
             prompt_router = Router(tree, open_embedder(opened, router, threads, tokenizer), opened.blocked)
-        anchor = manifest.anchor
+        opened_engine = engines.open_engine(opened, threads, name)
         program = next(program for program in manifest.programs if program.engine == name)
         return cls(
             bundle=opened,
             tokenizer=tokenizer,
-            engine=engines.open_engine(opened, threads, name),
+            engine=opened_engine,
             pager=pager,
             router=prompt_router,
             footprint=Footprint(
                 bank_bytes=opened.bank_bytes,
                 budget_bytes=size,
-                kv_bytes=2
-                * F32_BYTES
-                * anchor.layers
-                * anchor.kv_heads
-                * anchor.head_dim
-                * anchor.context_length,
+                kv_bytes=opened_engine.kv_bytes,
                 weights_bytes=manifest.files[program.path].bytes,
                 engine_constant_bytes=engine_constant,
             ),

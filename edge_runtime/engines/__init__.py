@@ -12,7 +12,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.router import Embedder
 
-ENGINES = ("executorch",)
+ENGINES = ("executorch", "native")
 
 
 class Context(Protocol):
@@ -51,6 +51,11 @@ class Context(Protocol):
 
 class Engine(Protocol):
     """An opened program, shared by its contexts."""
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of a context's KV cache, full."""
+        ...
 
     def new_context(self) -> Context:
         """A context with an empty KV cache of its own; weights are shared."""

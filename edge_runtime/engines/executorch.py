@@ -107,6 +107,10 @@ class ExecuTorchEngine:
         )
         self._program = _executorch.Program(str(bundle.path_of(self._spec.path)), threads)
 
+    @property
+    def kv_bytes(self) -> int:
+        return self._kv_bytes
+
     def new_context(self) -> ExecuTorchContext:
         method = self._program.load_method(self._spec.method)
         return ExecuTorchContext(method, self._spec, self._context_length, self._kv_bytes)

@@ -50,7 +50,8 @@ class _Writer:
         levels = [self._level(level, rows) for level, rows in checkpoint.memories.config.levels]
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (self.root / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        program = self._program()
+        make = {"executorch": self._executorch_program, "native": self._native_program}
+        programs = [make[engine]() for engine in self.config.engines]
         embedders, default = write_routers(self.root, self.source, self.config, self.report)
         memories = checkpoint.memories.config
         manifest = {
@@ -76,7 +77,7 @@ class _Writer:
                 "embedders": embedders,
                 "default": default,
             },
-            "programs": [program],
+            "programs": programs,
             "state": "memory/state-1.json",
             "files": {
                 path.relative_to(self.root).as_posix(): file_entry(path)
@@ -124,20 +125,30 @@ class _Writer:
             documents: np.ndarray[Any, np.dtype[np.int32]] = file.get_tensor(f"documents.{level}")
         return documents
 
-    def _program(self) -> dict[str, Any]:
+    def _executorch_program(self) -> dict[str, Any]:
         # Here and not above: `torch.export` and the lowering take seconds to import.
         from edge_export.decoder import PagedDecoder
         from edge_export.executorch import export_paged
         from edge_export.quantize import quantize_decoder
 
-        max_prefill = min(self.config.max_prefill, self.checkpoint.anchor.config.context_length)
-        dtype = self.config.anchor_dtype
+        max_prefill, dtype = self._max_prefill(), self.config.dtype_of("executorch")
         self.report(f"anchor.paged.pte: lowering the anchor to XNNPACK, {dtype}")
         decoder = PagedDecoder(self.checkpoint.anchor, self.checkpoint.memories.config.layers)
         quantize_decoder(decoder, dtype)
         with quiet_libraries():
             export_paged(decoder, max_prefill, self.root / "anchor.paged.pte")
         return program_entry(max_prefill, dtype)
+
+    def _native_program(self) -> dict[str, Any]:
+        from edge_export.native import PATH, write_native
+
+        dtype = self.config.dtype_of("native")
+        self.report(f"{PATH}: packing the anchor's rows, {dtype}")
+        write_native(self.checkpoint.anchor, dtype, self.root / PATH)
+        return program_entry(self._max_prefill(), dtype) | {"engine": "native", "path": PATH}
+
+    def _max_prefill(self) -> int:
+        return min(self.config.max_prefill, self.checkpoint.anchor.config.context_length)
 
 
 def file_entry(path: Path) -> dict[str, Any]:

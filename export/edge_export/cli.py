@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ANCHOR_DTYPES, ROUTERS, ExportConfig, Source
+from edge_export.source import ANCHOR_DTYPES, ENGINES, NATIVE_DTYPES, ROUTERS, ExportConfig, Source
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -28,9 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchor-dtype",
         default="f32",
-        choices=ANCHOR_DTYPES,
-        help="of the program's weights: 8da4w is int4 in groups of 32, int8 and 8da4w quantise activations as they "
-        "come, and keep the embedding in int8 (default: f32)",
+        choices=tuple(dict.fromkeys((*ANCHOR_DTYPES, *NATIVE_DTYPES))),
+        help="of the programs' weights: 8da4w, or i4, is int4 in groups of 32, int8 and i8 are the same (default: f32)",
+    )
+    parser.add_argument(
+        "--engine",
+        dest="engines",
+        default=("executorch",),
+        type=lambda text: tuple(dict.fromkeys(text.split(","))),
+        metavar="NAME,...",
+        help=f"of {', '.join(ENGINES)}: each gets a program, the first is the bundle's default (default: executorch)",
     )
     parser.add_argument(
         "--max-prefill",
@@ -61,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
     if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
         raise InvalidArgumentError(f"--routers {unknown[0]!r}: routers are {', '.join(ROUTERS)}")
+    if unknown := sorted(set(arguments.engines) - set(ENGINES)):
+        raise InvalidArgumentError(f"--engine {unknown[0]!r}: engines are {', '.join(ENGINES)}")
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
@@ -68,12 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.embedder,
         arguments.routers,
         arguments.anchor_dtype,
+        arguments.engines,
     )
+    for engine in config.engines:
+        config.dtype_of(engine)
     source = Source.open(arguments.checkpoint)
     if source.is_exported(out, config):
         console.print(f"{out}: up to date")
         return 0
-    with console.status("loading torch and ExecuTorch") as status:
+    with console.status("loading torch") as status:
         from edge_export.bundle import export_bundle
 
         def report(step: str) -> None:

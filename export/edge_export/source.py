@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import EdgeRuntimeError, NotFoundError
+from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, NotFoundError
 
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
+NATIVE_DTYPES = ("f32", "f16", "i8", "i4")
+ENGINES = ("executorch", "native")
+# What the one engine calls the other's.
+_SAME = {"executorch": {"i8": "int8", "i4": "8da4w"}, "native": {"int8": "i8", "8da4w": "i4"}}
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8")
@@ -23,7 +27,8 @@ DEFAULT_ROUTERS = ("static", "minilm")
 class ExportConfig:
     """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
     the installed package. routers: of ROUTERS; None for DEFAULT_ROUTERS as far as the checkpoint has them.
-    anchor_dtype: of the program's weights, one of ANCHOR_DTYPES."""
+    anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. engines: of ENGINES, each of which
+    gets a program; the first is the bundle's default."""
 
     name: str
     memory_dtype: str
@@ -31,6 +36,15 @@ class ExportConfig:
     embedder: str | None
     routers: tuple[str, ...] | None = None
     anchor_dtype: str = "f32"
+    engines: tuple[str, ...] = ("executorch",)
+
+    def dtype_of(self, engine: str) -> str:
+        """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
+        dtype = _SAME[engine].get(self.anchor_dtype, self.anchor_dtype)
+        known = NATIVE_DTYPES if engine == "native" else ANCHOR_DTYPES
+        if dtype not in known:
+            raise InvalidArgumentError(f"--anchor-dtype {dtype!r}: {engine} has {', '.join(known)}")
+        return dtype
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -24,6 +24,7 @@ class NativeModel {
   ~NativeModel();
 
   const NativeConfig& config() const { return config_; }
+  std::uint64_t kv_bytes() const;  // of a context's cache, full: f16 beside quantised weights, else f32
 
  private:
   friend class NativeContext;
@@ -34,15 +35,13 @@ class NativeModel {
   std::unique_ptr<Impl> impl_;
 };
 
-// One conversation's KV cache: f32 where the weights are, else f16. Thread-compatible; calls on contexts of one model
-// take turns.
+// One conversation's KV cache. Thread-compatible; calls on contexts of one model take turns.
 class NativeContext {
  public:
   explicit NativeContext(std::shared_ptr<NativeModel> model);
   ~NativeContext();
 
   std::size_t position() const { return position_; }  // tokens in the cache
-  std::size_t kv_bytes() const;                       // of the cache, full
   void reset() { position_ = 0; }
 
   // Appends the tokens and gives the logits [vocab_size] of the last, which stay until the next call. memory: the

@@ -29,13 +29,17 @@ class Queries {
     for (std::size_t i = 0; i < heads_ * dim_; ++i) to[i] = heads[i] * scale;
   }
 
-  // `count` keys and values; token t sees the first visible + t of them.
-  void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t visible) {
+  // `count` keys and values, of the positions from `begin` on; token t sees those before reach + t.
+  void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t begin, std::size_t reach) {
+    const auto visible = [&](std::size_t q) {
+      const std::size_t end = std::max(begin, reach + q / heads_);
+      return std::min(count, end - begin);
+    };
     const kernels::Tokens tokens{reinterpret_cast<const std::byte*>(queries_.data()), dim_ * sizeof(float), count_};
     of_.dot({keys, nullptr, count, nullptr}, tokens, dim_, scores_.data());
-    for (std::size_t q = 0; q < count_; ++q) rescale(q, std::min(count, visible + q / heads_));
+    for (std::size_t q = 0; q < count_; ++q) rescale(q, visible(q));
     kernels_.exp(scores_.data(), count * count_);
-    for (std::size_t q = 0; q < count_; ++q) total_up(q, count, std::min(count, visible + q / heads_));
+    for (std::size_t q = 0; q < count_; ++q) total_up(q, count, visible(q));
     of_.add({values, nullptr, count, nullptr}, scores_.data(), count_, dim_, false, parts_.data());
     for (std::size_t q = 0; q < count_; ++q) {
       float* const sum = sums_.data() + q * dim_;
@@ -88,8 +92,11 @@ KvCache::KvCache(const NativeConfig& config, DType dtype)
       heads_(config.kv_heads),
       head_dim_(config.head_dim),
       head_bytes_(row_bytes(dtype, config.head_dim) * config.context_length),
-      bytes_(2 * config.layers * heads_ * head_bytes_),
-      data_(new std::byte[bytes_]) {}
+      data_(new std::byte[bytes(config, dtype)]) {}
+
+std::uint64_t KvCache::bytes(const NativeConfig& config, DType dtype) {
+  return std::uint64_t{2} * config.layers * config.kv_heads * row_bytes(dtype, config.head_dim) * config.context_length;
+}
 
 void KvCache::store(std::byte* matrix, std::size_t position, const float* vector) const {
   std::byte* const row = matrix + position * row_bytes(dtype_, head_dim_);
@@ -123,9 +130,8 @@ void attend(const kernels::Kernels& kernels, const NativeConfig& config, const K
     const std::byte* const values = cache.values(layer, head);
     const std::size_t end = position + first + count;
     for (std::size_t begin = 0; begin < end; begin += kPositions) {
-      const std::size_t reach = position + first + 1;  // of the first token
-      some.meet(keys + begin * key_bytes, values + begin * key_bytes, std::min(kPositions, end - begin),
-                reach > begin ? reach - begin : 0);
+      some.meet(keys + begin * key_bytes, values + begin * key_bytes, std::min(kPositions, end - begin), begin,
+                position + first + 1);
     }
     for (std::size_t t = 0; t < count; ++t) some.get(t, out + (first + t) * width + column);
   });

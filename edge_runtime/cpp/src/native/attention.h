@@ -15,8 +15,9 @@ class KvCache {
  public:
   KvCache(const NativeConfig& config, DType dtype);
 
+  // Full; pages that no token has reached are not resident.
+  static std::uint64_t bytes(const NativeConfig& config, DType dtype);
   DType dtype() const { return dtype_; }
-  std::size_t bytes() const { return bytes_; }  // full; pages that no token has reached are not resident
   std::byte* keys(std::size_t layer, std::size_t head) const { return place(layer, 0, head); }
   std::byte* values(std::size_t layer, std::size_t head) const { return place(layer, 1, head); }
   // Writes a head's key or value of one position.
@@ -31,7 +32,6 @@ class KvCache {
   std::size_t heads_;
   std::size_t head_dim_;
   std::size_t head_bytes_;
-  std::size_t bytes_;
   std::unique_ptr<std::byte[]> data_;
 };
 

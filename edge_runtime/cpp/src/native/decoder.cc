@@ -18,6 +18,12 @@ namespace edge {
 struct NativeModel::Impl {
   Impl(native::Weights opened, std::size_t threads) : weights(std::move(opened)), team(threads) {}
 
+  // Rounding keys and values to f16 costs as much as rounding float weights to it, and far less than quantising them.
+  DType kv_dtype() const {
+    const DType dtype = weights.layers.front().qkv.dtype;
+    return dtype == DType::kI8 || dtype == DType::kI4 ? DType::kF16 : DType::kF32;
+  }
+
   native::Weights weights;
   std::mutex mutex;  // of the team
   native::ThreadTeam team;
@@ -27,6 +33,8 @@ NativeModel::NativeModel(NativeConfig config, std::unique_ptr<Impl> impl)
     : config_(std::move(config)), impl_(std::move(impl)) {}
 
 NativeModel::~NativeModel() = default;
+
+std::uint64_t NativeModel::kv_bytes() const { return native::KvCache::bytes(config_, impl_->kv_dtype()); }
 
 Result<std::shared_ptr<NativeModel>> NativeModel::open(const std::string& path, const NativeConfig& config,
                                                        std::size_t threads) {
@@ -48,7 +56,7 @@ struct NativeContext::Impl {
         parallel(model.team),
         kernels(kernels::active_kernels()),
         project(kernels, parallel),
-        cache(of, weights.layers.front().qkv.dtype == DType::kF32 ? DType::kF32 : DType::kF16),
+        cache(of, model.kv_dtype()),
         logits(of.vocab_size) {}
 
   void embed(std::span<const std::int64_t> tokens);
@@ -159,8 +167,6 @@ NativeContext::NativeContext(std::shared_ptr<NativeModel> model)
     : model_(std::move(model)), impl_(std::make_unique<Impl>(model_->config(), *model_->impl_)) {}
 
 NativeContext::~NativeContext() = default;
-
-std::size_t NativeContext::kv_bytes() const { return impl_->cache.bytes(); }
 
 Result<std::span<const float>> NativeContext::forward(std::span<const std::int64_t> tokens, std::int64_t memory) {
   const NativeConfig& config = model_->config();
