@@ -11,6 +11,8 @@ namespace {
 // long streams.
 constexpr std::size_t kPiecesPerThread = 3;
 constexpr std::size_t kLeastRows = 16;
+// Rows that one call takes while the next as many are on their way: with 16 the stream is a fifth slower.
+constexpr std::size_t kAhead = 64;
 // A prompt's tile: its rows stay in the second cache, its tokens in the first.
 constexpr std::size_t kTileRows = 64;
 constexpr std::size_t kTileTokens = 16;
@@ -51,8 +53,15 @@ void Projection::operator()(const Matrix& matrix, const float* x, std::size_t to
     const std::size_t even = (matrix.rows + pieces - 1) / pieces;
     const std::size_t size = std::max((even + 3) / 4 * 4, kLeastRows);
     parallel_.run((matrix.rows + size - 1) / size, [&](std::size_t piece) {
-      const std::size_t first = piece * size;
-      of.dot(rows_of(matrix, first, std::min(size, matrix.rows - first)), all, matrix.columns, y + first);
+      const std::size_t end = std::min((piece + 1) * size, matrix.rows);
+      for (std::size_t first = piece * size; first < end; first += kAhead) {
+        // What follows is asked for along the way: prefetchers of the hardware stop at the end of a page.
+        const std::size_t following = std::min(first + kAhead, matrix.rows);
+        const kernels::Rows next = rows_of(matrix, following, std::min(kAhead, matrix.rows - following));
+        kernels::Rows rows = rows_of(matrix, first, std::min(kAhead, end - first));
+        rows.next = &next;
+        of.dot(rows, all, matrix.columns, y + first);
+      }
     });
     return;
   }
