@@ -21,6 +21,7 @@ from edge_export.source import ExportConfig, Source
 from edge_pretrain.checkpoint import Checkpoint, load
 from edge_pretrain.model import MemoryRows
 from edge_runtime.bundle import Bundle
+from edge_runtime.cli.main import main
 from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import (
     BadFormatError,
@@ -323,3 +324,25 @@ def test_a_prompt_is_answered_where_nothing_else_is_installed(bundles: dict[str,
         [sys.executable, "-c", code, str(bundles["i4"].directory)], check=True, capture_output=True, text=True
     )
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--anchor-dtype", "f16"], "executorch has f32, int8, 8da4w"),
+        (["--engine", "native,tensorflow"], "engines are executorch, native"),
+    ],
+)
+def test_what_an_engine_does_not_have_is_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "out.bundle"), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.bundle").exists()
+
+
+def test_export_speaks_either_engines_names_of_a_dtype(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.bundle"
+    arguments = ["--engine", "native", "--anchor-dtype", "8da4w", "--routers", "static"]
+    assert main(["export", str(checkpoint), "-o", str(out), *arguments]) == 0
+    assert Bundle.open(out).program("native", "paged").dtype == "i4"
