@@ -11,7 +11,7 @@ namespace {
 // long streams.
 constexpr std::size_t kPiecesPerThread = 3;
 constexpr std::size_t kLeastRows = 16;
-// Rows that one call takes while the next as many are on their way: with 16 the stream is a fifth slower.
+// Rows that one call takes while the next as many are on their way: fewer keep too little of the stream under way.
 constexpr std::size_t kAhead = 64;
 // A prompt's tile: its rows stay in the second cache, its tokens in the first.
 constexpr std::size_t kTileRows = 64;
