@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BadFormatError, ContextOverflowError, UnsupportedError
+from edge_runtime.engines import check_length
+from edge_runtime.errors import BadFormatError, UnsupportedError
 from edge_runtime.manifest import EmbedderSpec, ProgramSpec
 
 try:
@@ -68,11 +69,7 @@ class ExecuTorchContext:
         return self._kv_bytes
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
-        if len(tokens) == 0 or self._position + len(tokens) > self._context_length:
-            raise ContextOverflowError(
-                f"{len(tokens)} tokens after {self._position}: a call takes at least one, and the context ends at "
-                f"{self._context_length}: shorten the prompt or reset the session"
-            )
+        check_length(len(tokens), self._position, self._context_length)
         handle = np.array([memory], np.int64)
         position = self._position
         logits = None

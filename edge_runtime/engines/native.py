@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from edge_runtime import _core
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import ContextOverflowError, UnsupportedError
+from edge_runtime.engines import check_length
+from edge_runtime.errors import UnsupportedError
 
 
 class NativeContext:
@@ -33,12 +34,7 @@ class NativeContext:
         return self._kv_bytes
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
-        position = self._context.position
-        if len(tokens) == 0 or position + len(tokens) > self._context_length:
-            raise ContextOverflowError(
-                f"{len(tokens)} tokens after {position}: a call takes at least one, and the context ends at "
-                f"{self._context_length}: shorten the prompt or reset the session"
-            )
+        check_length(len(tokens), self._context.position, self._context_length)
         return self._context.forward(np.ascontiguousarray(tokens, np.int64), memory)
 
     def reset(self) -> None:
