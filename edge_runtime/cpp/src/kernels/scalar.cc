@@ -72,11 +72,14 @@ struct Rounding {
 
   explicit Rounding(std::span<const float> values) {
     float largest = 0;
+    bool finite = true;  // GCC 12 vectorises "if any, scale = NaN" for arm64 into a maximum, which drops the NaN
     for (const float value : values) {
-      if (!std::isfinite(value)) scale = std::numeric_limits<float>::quiet_NaN();
+      finite = finite && std::isfinite(value);
       largest = std::fmax(largest, std::fabs(value));
     }
-    if (scale == 0 && largest >= kSmallestActivation) {
+    if (!finite) {
+      scale = std::numeric_limits<float>::quiet_NaN();
+    } else if (largest >= kSmallestActivation) {
       scale = largest / static_cast<float>(kActivationLimit);
       inverse = static_cast<float>(kActivationLimit) / largest;
     }
