@@ -35,11 +35,6 @@ class StaticEmbedder:
                 "take the embedder that was trained with this tokenizer"
             )
 
-    @property
-    def resident_bytes(self) -> int:
-        """What its tables take in memory."""
-        return self._core.bytes
-
     def embed(self, text: str) -> npt.NDArray[np.float32]:
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return self._core.embed(np.array(ids, np.uint32))

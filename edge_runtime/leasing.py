@@ -57,11 +57,19 @@ class Leasing:
         return self._read(nodes, stats)
 
     def finish(self, stats: GenerationStats) -> None:
-        """Says how long the last fetch took, and what the pager holds."""
-        if self._lease is not None:
-            stats.fetch_ms = None if self._lease.fetch_ns is None else self._lease.fetch_ns / 1e6
+        """Says how long the last fetch took and how much of it was waited for, and what the pager holds."""
+        if self._lease is not None and stats.memory != "none":
+            self._time(self._lease, stats)
         if self._runtime.pager is not None:
             stats.bank_resident_bytes = self._runtime.pager.stats()["resident_bytes"]
+
+    def _time(self, lease: Lease, stats: GenerationStats) -> None:
+        if lease.fetch_ns is None:
+            stats.fetch_ms = stats.stall_ms = stats.hidden_ms = None
+            return
+        stats.fetch_ms = lease.fetch_ns / 1e6
+        stats.stall_ms = lease.stall_ns / 1e6
+        stats.hidden_ms = max(0.0, stats.fetch_ms - stats.stall_ms)
 
     def _read(self, nodes: list[Node], stats: GenerationStats) -> int:
         assert self._runtime.pager is not None

@@ -23,8 +23,6 @@ from edge_runtime.text import ChatTemplate, load_tokenizer
 if TYPE_CHECKING:
     from edge_runtime.session import Session
 
-F32_BYTES = 4
-
 
 @dataclass(frozen=True)
 class Footprint:
@@ -67,7 +65,7 @@ class Runtime:
             budget: for bank bytes, such as 8_000_000 or "8MB"; None fits two leases, so that one topic stays in
                 memory while the next arrives.
             engine: which of the bundle's engines, or engine/flavour; None takes its first program's.
-            storage: how the bank is read: auto, direct or mapped.
+            storage: how the bank is read: see `pager.StorageKind`.
             threads: of the engine.
             router: which of the bundle's embedders routes; None takes its default, or another where the default needs
                 a second engine.
@@ -106,22 +104,17 @@ class Runtime:
             tree = _core.Tree(str(opened.path_of(manifest.router.tree)))
             embedder = open_embedder(opened, router or router_for(manifest.router, name), threads, tokenizer)
             prompt_router = Router(tree, embedder, opened.blocked)
-        anchor = manifest.anchor
+        opened_engine = engines.open_engine(opened, threads, engine or name)
         return cls(
             bundle=opened,
             tokenizer=tokenizer,
-            engine=engines.open_engine(opened, threads, engine or name),
+            engine=opened_engine,
             pager=pager,
             router=prompt_router,
             footprint=Footprint(
                 bank_bytes=opened.bank_bytes,
                 budget_bytes=size,
-                kv_bytes=2
-                * F32_BYTES
-                * anchor.layers
-                * anchor.kv_heads
-                * anchor.head_dim
-                * anchor.context_length,
+                kv_bytes=opened_engine.kv_bytes,
                 weights_bytes=manifest.files[program.path].bytes,
                 engine_constant_bytes=engine_constant,
             ),

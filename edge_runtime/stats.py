@@ -53,6 +53,9 @@ class GenerationStats:
     switches: int = 0  # how often other blocks were fetched while the answer was generated
     route_ms: float = 0.0  # embedding and descent, all together
     fetch_ms: float | None = 0.0  # until the last byte was verified; None: it never was
+    # What of the fetch the program waited for, and what went on behind computation; None: see fetch_ms.
+    stall_ms: float | None = 0.0
+    hidden_ms: float | None = 0.0
     ttft_ms: float | None = None  # from the call to the first token
     decode_tokens_per_s: float | None = None  # of the tokens after the first
     bytes_read: int = 0  # from storage, by this generation's fetches
@@ -69,7 +72,7 @@ class GenerationStats:
     def to_json(self) -> dict[str, Any]:
         """The members as JSON values: times rounded to a microsecond, infinite margins as None."""
         values = asdict(self)
-        for key in ("route_ms", "fetch_ms", "ttft_ms", "decode_tokens_per_s"):
+        for key in ("route_ms", "fetch_ms", "stall_ms", "hidden_ms", "ttft_ms", "decode_tokens_per_s"):
             values[key] = None if values[key] is None else round(values[key], 3)
         values["margins"] = [round(m, 6) if math.isfinite(m) else None for m in self.margins]
         return values

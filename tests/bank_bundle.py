@@ -64,7 +64,13 @@ def make_bundle(directory: Path) -> Path:
     (directory / "memory/state-1.json").write_text(
         '{"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}\n'
     )
-    for name in ("tokenizer.json", "anchor.paged.pte", "router/minilm.pte", "router/minilm.tokenizer.json"):
+    for name in (
+        "tokenizer.json",
+        "anchor.paged.pte",
+        "router/minilm.pte",
+        "router/minilm.tokenizer.json",
+        "router/static.safetensors",
+    ):
         (directory / name).write_text("{}")
     manifest = json.loads((Path(__file__).parent / "format/golden/manifest.json").read_text())
     manifest["memory"] |= {"fanout": FANOUT, "layers": list(LAYERS), "levels": levels}

@@ -42,6 +42,7 @@ std::vector<double> read_passes(std::size_t bytes, unsigned threads, unsigned ro
   std::barrier gate(static_cast<std::ptrdiff_t>(threads));
   std::vector<double> seconds;
   std::vector<std::thread> team;
+  team.reserve(threads);
   const std::size_t share = count / threads;
   for (unsigned thread = 0; thread < threads; ++thread) {
     team.emplace_back([&, thread] {

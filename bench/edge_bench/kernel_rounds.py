@@ -81,7 +81,7 @@ class Bench:
         """Decode and prefill with no memory, with a lease without blocks, and with each dtype, all resident."""
         leases: dict[str, Lease | None] = {"off": None}
         for name, bank in self._banks.items():
-            pager = Pager([[path] for path in bank.paths], bank.config.path_bytes, "mapped")
+            pager = Pager([[path] for path in bank.paths], bank.config.path_bytes, "direct")
             if "empty" not in leases:
                 absent = next(n for n in range(bank.config.fanout**3) if n not in set(bank.leaves))
                 leases["empty"] = pager.fetch([(3, absent)])

@@ -112,7 +112,8 @@ def stats_lines(session: Session) -> list[str]:
     path = " > ".join(str(number) for number in stats.path) or "-"
     return [
         f"memory     {stats.memory}, path {path}, routed in {milliseconds(stats.route_ms)}",
-        f"bank       read {megabytes(stats.bytes_read)} in {milliseconds(stats.fetch_ms)}; resident "
+        f"bank       read {megabytes(stats.bytes_read)} in {milliseconds(stats.fetch_ms)}, "
+        f"{milliseconds(stats.stall_ms)} of it waited for; resident "
         f"{megabytes(stats.bank_resident_bytes)} of {megabytes(stats.bank_bytes)}, "
         f"budget {megabytes(stats.budget_bytes)}",
         f"time       first token {milliseconds(stats.ttft_ms)}, then {speed}; "

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import UnsupportedError
+from edge_runtime.errors import ContextOverflowError, UnsupportedError
 from edge_runtime.router import Embedder
 
-ENGINES = ("executorch", "onnx")
+ENGINES = ("executorch", "native", "onnx")
 
 
 class Context(Protocol):
@@ -52,6 +52,11 @@ class Context(Protocol):
 class Engine(Protocol):
     """An opened program, shared by its contexts."""
 
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of a context's KV cache, full."""
+        ...
+
     def new_context(self) -> Context:
         """A context with an empty KV cache of its own; weights are shared."""
         ...
@@ -63,6 +68,15 @@ class EngineModule(Protocol):
     def open_engine(self, bundle: Bundle, threads: int, flavour: str = ...) -> Engine: ...
 
     def open_embedder(self, bundle: Bundle, name: str, threads: int) -> Embedder: ...
+
+
+def check_length(count: int, position: int, context_length: int) -> None:
+    """Raises ContextOverflowError where `count` tokens are none, or do not fit behind `position` others."""
+    if count == 0 or position + count > context_length:
+        raise ContextOverflowError(
+            f"{count} tokens after {position}: a call takes at least one, and the context ends at "
+            f"{context_length}: shorten the prompt or reset the session"
+        )
 
 
 def load(engine: str) -> EngineModule:

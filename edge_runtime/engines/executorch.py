@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines import Context
+from edge_runtime.engines import Context, check_length
 from edge_runtime.engines.portable import (
-    F32_BYTES,
     Array,
     MemoryInputs,
     PortableContext,
     WindowedEmbedder,
-    checked_length,
+    f32_kv_bytes,
 )
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.manifest import ProgramSpec
@@ -74,7 +73,7 @@ class ExecuTorchContext:
         return self._kv_bytes
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
-        checked_length(len(tokens), self._position, self._context_length)
+        check_length(len(tokens), self._position, self._context_length)
         handle = np.array([memory], np.int64)
         position = self._position
         logits = None
@@ -104,10 +103,12 @@ class ExecuTorchEngine:
                     f"but level {level.level} is {level.dtype}: export the bundle again"
                 )
         self._context_length = anchor.context_length
-        self._kv_bytes = (
-            2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
-        )
+        self._kv_bytes = f32_kv_bytes(anchor)
         self._program = _executorch.Program(str(bundle.path_of(self._spec.path)), threads)
+
+    @property
+    def kv_bytes(self) -> int:
+        return self._kv_bytes
 
     def new_context(self) -> Context:
         method = self._program.load_method(self._spec.method)

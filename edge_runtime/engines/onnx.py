@@ -9,7 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import Array, MemoryInputs, PortableContext, WindowedEmbedder
+from edge_runtime.engines.portable import (
+    Array,
+    MemoryInputs,
+    PortableContext,
+    WindowedEmbedder,
+    f32_kv_bytes,
+)
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
 try:
@@ -38,6 +44,10 @@ class OnnxEngine:
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
         self._bundle, self._spec = bundle, bundle.program("onnx", flavour)
         self._session = _session(bundle.path_of(self._spec.path), threads)
+
+    @property
+    def kv_bytes(self) -> int:
+        return f32_kv_bytes(self._bundle.manifest.anchor)
 
     def new_context(self) -> PortableContext:
         anchor, session = self._bundle.manifest.anchor, self._session

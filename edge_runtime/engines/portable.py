@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +13,13 @@ from edge_runtime import _core
 from edge_runtime.bank import LevelReader, dequantize
 from edge_runtime.bank_header import ELEMENT_BITS, LevelSpec
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BadFormatError, ContextOverflowError
-from edge_runtime.manifest import EmbedderSpec, ProgramSpec
+from edge_runtime.engines import check_length
+from edge_runtime.errors import BadFormatError
+from edge_runtime.manifest import Anchor, EmbedderSpec, ProgramSpec
 from edge_runtime.text import read_tokenizer
 
-Array = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+Array = npt.NDArray[Any]
+"""f32 or f16."""
 TYPES: dict[str, type[np.float32] | type[np.float16]] = {"f32": np.float32, "f16": np.float16}
 """Of memory inputs, by the bank's dtype; banks of other dtypes are given as f32."""
 F32_BYTES = 4
@@ -82,13 +85,9 @@ class MemoryInputs:
         return spec.layers, 3, spec.rows_per_block, spec.d_model
 
 
-def checked_length(count: int, position: int, context_length: int) -> None:
-    """Raises ContextOverflowError where `count` tokens are none or do not fit behind `position` others."""
-    if count == 0 or position + count > context_length:
-        raise ContextOverflowError(
-            f"{count} tokens after {position}: a call takes at least one, and the context ends at "
-            f"{context_length}: shorten the prompt or reset the session"
-        )
+def f32_kv_bytes(anchor: Anchor) -> int:
+    """Bytes of a KV cache in f32, full."""
+    return 2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
 
 
 class PortableContext:
@@ -101,12 +100,9 @@ class PortableContext:
         memory: MemoryInputs,
         step: Callable[[npt.NDArray[np.int64], int, list[Array]], npt.NDArray[np.float32]],
     ) -> None:
-        anchor = bundle.manifest.anchor
         self._step, self._max_prefill, self._memory = step, spec.max_prefill, memory
-        self._context_length, self._position = anchor.context_length, 0
-        self._kv_bytes = (
-            2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
-        )
+        self._context_length, self._position = bundle.manifest.anchor.context_length, 0
+        self._kv_bytes = f32_kv_bytes(bundle.manifest.anchor)
 
     @property
     def position(self) -> int:
@@ -121,7 +117,7 @@ class PortableContext:
         return self._kv_bytes
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
-        checked_length(len(tokens), self._position, self._context_length)
+        check_length(len(tokens), self._position, self._context_length)
         position, arrays = self._position, self._memory.of(memory)
         for start in range(0, len(tokens), self._max_prefill):
             chunk = np.ascontiguousarray(tokens[None, start : start + self._max_prefill], np.int64)

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from edge_export.source import ANCHOR_DTYPES, HF_FAMILIES, PROGRAMS, ROUTERS, ExportConfig, Source
+from edge_export.source import (
+    ANCHOR_DTYPES,
+    HF_FAMILIES,
+    NATIVE_DTYPES,
+    PROGRAMS,
+    ROUTERS,
+    ExportConfig,
+    Source,
+)
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -47,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anchor-dtype",
         default="f32",
-        choices=ANCHOR_DTYPES,
-        help="of the program's weights: 8da4w is int4 in groups of 32, int8 and 8da4w quantise activations as they "
-        "come, and keep the embedding in int8 (default: f32)",
+        choices=tuple(dict.fromkeys((*ANCHOR_DTYPES, *NATIVE_DTYPES))),
+        help="of the programs' weights: 8da4w, or i4, is int4 in groups of 32, int8 and i8 are the same (default: f32)",
     )
     parser.add_argument(
         "--to",
@@ -63,8 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
         default=(),
         metavar="FLAVOUR,...",
-        help="paged (memory is read in place, ExecuTorch) or portable (memory as inputs), for the engines that have it "
-        "(default: the first that each engine has)",
+        help="paged (memory is read in place; ExecuTorch, native) or portable (memory as inputs), for the engines that "
+        "have it (default: the first that each engine has)",
     )
     parser.add_argument(
         "--max-prefill",
@@ -108,11 +115,13 @@ def run(arguments: argparse.Namespace) -> int:
         programs,
         context_length=arguments.context_length,
     )
+    for engine in config.engines:
+        config.dtype_of(engine)
     source = Source.open(arguments.checkpoint, arguments.memory)
     if source.is_exported(out, config):
         console.print(f"{out}: up to date")
         return 0
-    with console.status("loading torch and ExecuTorch") as status:
+    with console.status("loading torch") as status:
         from edge_export.bundle import export_bundle
 
         def report(step: str) -> None:

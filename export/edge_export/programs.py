@@ -12,7 +12,6 @@ import torch
 from edge_export.inputs import Inputs
 from edge_export.quiet import quiet_libraries
 from edge_export.source import ExportConfig
-from edge_runtime.errors import InvalidArgumentError
 
 Report = Callable[[str], None]
 # The memory kernel reads these in place.
@@ -24,6 +23,7 @@ def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
     writers = {
         ("executorch", "paged"): _executorch,
         ("executorch", "portable"): _executorch,
+        ("native", "paged"): _native,
         ("onnx", "portable"): _onnx_portable,
     }
     return [
@@ -42,7 +42,7 @@ def _executorch(
     from edge_export.executorch import export_paged, export_portable
     from edge_export.quantize import quantize_decoder
 
-    max_prefill, dtype = _max_prefill(inputs, config), config.anchor_dtype
+    max_prefill, dtype = _max_prefill(inputs, config), config.dtype_of("executorch")
     entry = program_entry(max_prefill, dtype, flavour)
     report(f"{entry['path']}: lowering the anchor to XNNPACK, {dtype}")
     decoder = copy.deepcopy(inputs.decoder) if dtype != "f32" else inputs.decoder
@@ -69,25 +69,26 @@ def _onnx_portable(
     from edge_export.onnx import export_onnx
     from edge_export.portable import PortableDecoder
 
-    if config.anchor_dtype != "f32":
-        raise InvalidArgumentError(f"anchor dtype {config.anchor_dtype}: ONNX programs are f32 only")
-    report("anchor.portable.onnx: the anchor for ONNX Runtime, f32")
+    dtype = config.dtype_of("onnx")
+    report(f"anchor.portable.onnx: the anchor for ONNX Runtime, {dtype}")
     with quiet_libraries():
         decoder = PortableDecoder(inputs.decoder, inputs.memory_layers)
         export_onnx(decoder, memory_dtypes(inputs, config), root / "anchor.portable.onnx")
-    return {
-        "engine": "onnx",
-        "flavour": flavour,
-        "path": "anchor.portable.onnx",
-        "method": "main",
-        "max_prefill": _max_prefill(inputs, config),
-        "dtype": "f32",
-        "bank_dtypes": list(BANK_DTYPES),
-    }
+    program = {"engine": "onnx", "path": "anchor.portable.onnx", "method": "main"}
+    return program_entry(_max_prefill(inputs, config), dtype, flavour) | program
+
+
+def _native(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report) -> dict[str, Any]:
+    from edge_export.native import PATH, write_native
+
+    dtype = config.dtype_of("native")
+    report(f"{PATH}: packing the anchor's rows, {dtype}")
+    write_native(inputs.decoder, inputs.anchor, dtype, root / PATH)
+    return program_entry(_max_prefill(inputs, config), dtype, flavour) | {"engine": "native", "path": PATH}
 
 
 def program_entry(max_prefill: int, dtype: str, flavour: str = "paged") -> dict[str, Any]:
-    """What the manifest says of an ExecuTorch program."""
+    """What the manifest says of a program, ExecuTorch's where nothing else is put in its place."""
     return {
         "engine": "executorch",
         "flavour": flavour,

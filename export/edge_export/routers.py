@@ -28,7 +28,7 @@ def write_routers(
         InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
         BadFormatError: the checkpoint's static router is damaged or belongs to another training.
     """
-    own = [ENGINE_ROUTERS[engine] for engine in config.engines if engine in ENGINE_ROUTERS]
+    own = dict.fromkeys(ENGINE_ROUTERS[engine] for engine in config.engines)
     names = list(config.routers or (STATIC, *own))
     if STATIC in names and not source.memory_file(ROUTER_REPORT).is_file():
         folder = source.memories or source.directory

@@ -21,12 +21,20 @@ HF_FILES = ("config.json", "tokenizer.json")
 MEMORY_FILES = ("config.json", "memories.safetensors", "tree.safetensors")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
+NATIVE_DTYPES = ("f32", "f16", "i8", "i4")
+DTYPES = {"executorch": ANCHOR_DTYPES, "native": NATIVE_DTYPES, "onnx": ("f32",)}
+# What the one engine calls the other's.
+_SAME: dict[str, dict[str, str]] = {
+    "executorch": {"i8": "int8", "i4": "8da4w"},
+    "native": {"int8": "i8", "8da4w": "i4"},
+    "onnx": {},
+}
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx")
-# Which embedder an engine runs, beside the static one.
-ENGINE_ROUTERS = {"executorch": "minilm", "onnx": "minilm-onnx"}
-PROGRAMS = (("executorch", "paged"), ("executorch", "portable"), ("onnx", "portable"))
+# The neural embedder beside the static one; the native engine runs none, so ExecuTorch does.
+ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx"}
+PROGRAMS = (("executorch", "paged"), ("executorch", "portable"), ("native", "paged"), ("onnx", "portable"))
 # Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
 HF_FAMILIES = {
     "llama": "Llama 3, SmolLM2",
@@ -42,8 +50,8 @@ HF_FAMILIES = {
 class ExportConfig:
     """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
     the installed package. routers: of ROUTERS; None for the engines' own as far as the checkpoint has them.
-    anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES. programs: (engine, flavour) pairs of PROGRAMS, the
-    first is the bundle's default. context_length: tokens, at most; a checkpoint of ours keeps its own."""
+    anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. programs: (engine, flavour) pairs of
+    PROGRAMS, the first is the bundle's default. context_length: tokens, at most; a checkpoint of ours keeps its own."""
 
     name: str
     memory_dtype: str
@@ -57,6 +65,13 @@ class ExportConfig:
     @property
     def engines(self) -> list[str]:
         return list(dict.fromkeys(engine for engine, _ in self.programs))
+
+    def dtype_of(self, engine: str) -> str:
+        """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
+        dtype, known = _SAME[engine].get(self.anchor_dtype, self.anchor_dtype), DTYPES[engine]
+        if dtype not in known:
+            raise InvalidArgumentError(f"--anchor-dtype {dtype!r}: {engine} has {', '.join(known)}")
+        return dtype
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -64,6 +64,21 @@ def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:
     return logits
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps").exists(), reason="it asks Linux what of a mapping is resident"
+)
+def test_a_program_is_not_resident_beside_its_packed_weights(bundle: Bundle) -> None:
+    path = str(bundle.path_of(bundle.manifest.programs[0].path))
+    context = open_engine(bundle, 2).new_context()
+    lines = iter(Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines())
+    resident = 0
+    for line in lines:
+        if line.endswith(path):
+            resident += next(int(row.split()[1]) for row in lines if row.startswith("Rss:"))
+    assert resident == 0
+    context.forward(TOKENS, 0)  # what it needs of the file comes back
+
+
 @pytest.mark.parametrize("nodes", PATHS.values(), ids=PATHS.keys())
 @pytest.mark.parametrize("chunks", [[50], [1] * 50, [3, 17, 1, 29]], ids=["prefill", "decode", "mixed"])
 def test_logits_equal_the_reference(

@@ -115,7 +115,7 @@ class Package:
                 *((var, given[name]) if isinstance(var, (list, tuple)) else ([var], [given.get(name)])),
                 strict=True,
             ):
-                if one is not None and one.op is None or (one is not None and one.op.op_type != "const"):
+                if one is not None and (one.op is None or one.op.op_type != "const"):
                     one._sym_val = value
         found = operation.value_inference()
         assert found is not None, operation.op_type

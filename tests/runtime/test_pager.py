@@ -21,7 +21,7 @@ from edge_runtime.errors import (
     NeverFitsError,
     NotFoundError,
 )
-from edge_runtime.pager import Lease, Pager
+from edge_runtime.pager import Lease, Pager, ThrottledDevice
 
 FANOUT, WIDTH, LAYERS, ROWS = 4, 64, 3, (24, 16, 8)  # rows a block of levels 0, 1 and 2
 PATH = [(1, 2), (2, 9)]
@@ -82,8 +82,22 @@ def test_views_are_the_bytes_of_the_file_in_place(pager: Pager, blocks: list[np.
         assert lease.bytes_read == stride(blocks, 1, 2)
         assert lease.fetch_ns is not None
         assert lease.fetch_ns > 0
+        assert 0 <= lease.stall_ns <= pager.stats()["stall_ns"]
         assert pager.stats()["leased_bytes"] == stride(blocks, 1, 2)
     assert pager.stats()["leased_bytes"] == 0
+
+
+def test_a_lease_tells_what_was_waited_for(levels: list[list[str]]) -> None:
+    slow = ThrottledDevice(1e9, latency_us=2e4)  # a request takes longer than it takes to ask for its bytes
+    pager = Pager(levels, "10MB", ("direct", slow))
+    with pager.fetch(PATH) as lease:
+        lease.wait()
+    assert 0 < lease.stall_ns == pager.stats()["stall_ns"]
+    with pager.fetch([(1, 1), (2, 5)]) as other:
+        wait_until(lambda: other.fetch_ns is not None)
+        other.wait()
+        assert other.stall_ns == 0
+        assert other.bytes_read > 0
 
 
 def test_a_view_keeps_its_block_beyond_the_lease(pager: Pager, blocks: list[np.ndarray]) -> None:

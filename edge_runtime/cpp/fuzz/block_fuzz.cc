@@ -19,6 +19,8 @@ namespace {
 constexpr std::size_t kHeader = 3;
 // Of a sum, beside the magnitudes of its terms: memory_ffn.h.
 constexpr double kSumError = 1e-6;
+// A few times the smallest float: what results below the normal range may be off by.
+constexpr double kUnderflow = 1e-43;
 
 struct Block {
   BankLevelSpec spec;
@@ -152,7 +154,7 @@ void require_kernel(const Block& block, const Matrices& rows) {
   std::vector<double> h_error(r);
   for (std::size_t row = 0; row < r; ++row) {
     std::array<double, 2> sums = {};
-    std::array<double, 2> errors = {};
+    std::array<double, 2> errors = {kUnderflow, kUnderflow};
     for (std::size_t matrix = 0; matrix < 2; ++matrix) {
       for (std::size_t i = 0; i < d; ++i) {
         const double w = rows[matrix * r + row][i];
@@ -163,7 +165,7 @@ void require_kernel(const Block& block, const Matrices& rows) {
     const double silu = sums[0] / (1 + std::exp(-sums[0]));
     h[row] = silu * sums[1];
     h_error[row] = (std::fabs(silu) + 1.1 * errors[0]) * errors[1] + 1.1 * errors[0] * std::fabs(sums[1]) +
-                   kSumError * std::fabs(h[row]);
+                   kSumError * std::fabs(h[row]) + kUnderflow * (1 + std::fabs(sums[1]));
   }
   for (std::size_t i = 0; i < d; ++i) {
     double want = 0;
@@ -180,7 +182,7 @@ void require_kernel(const Block& block, const Matrices& rows) {
         counts += std::fabs(w) / scale;
       }
     }
-    bound += largest * 0x1p-16 * counts;
+    bound += largest * (largest < 0x1p-99 ? 1 : 0x1p-16) * counts;  // so little may count as zero
     require(std::fabs(y[i] - want) <= bound, "the kernel adds W3^T (silu(W1 x) * (W2 x))");
   }
 }

@@ -65,6 +65,11 @@ std::optional<std::int64_t> Lease::fetch_ns() const {
   return fetch_ns_ ? fetch_ns_ : pager_->pager_->lease_fetch_ns(id_);
 }
 
+std::int64_t Lease::stall_ns() const {
+  const std::scoped_lock lock(pager_->mutex_);
+  return stall_ns_;
+}
+
 Result<std::shared_ptr<BlockingPager>> BlockingPager::open(std::vector<PagedLevel> levels,
                                                            const PagerOptions& options) {
   return open(std::move(levels), options, nullptr);
@@ -176,7 +181,7 @@ Result<std::shared_ptr<Lease>> BlockingPager::fetch(std::span<const Node> nodes,
   return lease;
 }
 
-Status BlockingPager::wait(std::unique_lock<std::mutex>& lock, const Lease& lease, std::optional<std::uint64_t> layer) {
+Status BlockingPager::wait(std::unique_lock<std::mutex>& lock, Lease& lease, std::optional<std::uint64_t> layer) {
   if (layer && *layer >= pager_->layers()) {
     return fail(ErrorCode::kInvalidArgument, "layer " + std::to_string(*layer) + ": the bank's blocks have " +
                                                  std::to_string(pager_->layers()) + " layers");
@@ -189,6 +194,7 @@ Status BlockingPager::wait(std::unique_lock<std::mutex>& lock, const Lease& leas
       if (stalled_ns) {
         const std::int64_t stall_ns = system_clock().now_ns() - *stalled_ns;
         stall_ns_ += stall_ns;
+        lease.stall_ns_ += stall_ns;
         stall_latency_ns_.record(stall_ns);
       }
       if (!ready) return tl::make_unexpected(ready.error());

@@ -44,7 +44,9 @@ float largest_magnitude(std::span<const float> values) {
 int round_to_even(float value) { return static_cast<int>(std::nearbyint(value)); }
 
 void quantize_i8(std::span<const float> row, std::byte* data, std::byte* scales) {
-  const float scale = largest_magnitude(row) / 127.0F;
+  float scale = largest_magnitude(row) / 127.0F;
+  // Rounded up beside the largest float, it would bring that back as infinity.
+  if (std::isinf(scale * 127.0F)) scale = std::nextafter(scale, 0.0F);
   store(scales, scale);
   for (std::size_t i = 0; i < row.size(); ++i) {
     const int q = scale > 0 ? std::clamp(round_to_even(row[i] / scale), -127, 127) : 0;

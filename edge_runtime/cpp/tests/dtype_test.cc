@@ -71,6 +71,18 @@ TEST(DType, ErrorsAreWithinHalfAStep) {
   }
 }
 
+TEST(DType, TheLargestFloatStaysFinite) {
+  const std::vector<float> row = {std::numeric_limits<float>::max(), -1.0F};
+  std::vector<std::byte> data(row_bytes(DType::kI8, row.size()));
+  std::vector<std::byte> scales(row_scale_bytes(DType::kI8, row.size()));
+  ASSERT_TRUE(quantize_row(DType::kI8, row, data.data(), scales.data()));
+  std::vector<float> back(row.size());
+  dequantize_row(DType::kI8, data.data(), scales.data(), back);
+  EXPECT_TRUE(std::isfinite(back[0]));
+  EXPECT_GT(back[0], 0.99F * row[0]);
+  EXPECT_EQ(back[1], 0.0F);
+}
+
 TEST(DType, ZerosStayZero) {
   for (const DType dtype : {DType::kI8, DType::kI4}) {
     EXPECT_EQ(round_trip(dtype, std::vector<float>(64, 0.0F)), std::vector<float>(64, 0.0F));

@@ -19,7 +19,7 @@ class DistillConfig:
     width: int = 128
     order: int = 2
     ngram_rows: int = 1 << 14
-    steps: int = 4000
+    steps: int = 1500
     batch: int = 512
     learning_rate: float = 5e-3
     regress: float = 0.3

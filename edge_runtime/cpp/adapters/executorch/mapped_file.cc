@@ -34,6 +34,8 @@ Result<std::unique_ptr<MappedFile>> MappedFile::open(const std::string& path) {
   return std::unique_ptr<MappedFile>(new MappedFile(data, size));
 }
 
+void MappedFile::release_pages() const { ::madvise(data_, size_, MADV_DONTNEED); }
+
 MappedFile::~MappedFile() { ::munmap(data_, size_); }
 
 ::executorch::runtime::Result<FreeableBuffer> MappedFile::load(std::size_t offset, std::size_t size,

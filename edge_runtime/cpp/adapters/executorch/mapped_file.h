@@ -22,6 +22,8 @@ class MappedFile final : public ::executorch::runtime::DataLoader {
                                                                             const SegmentInfo& info) const override;
   ::executorch::runtime::Error load_into(std::size_t offset, std::size_t size, const SegmentInfo& info,
                                          void* buffer) const override;
+  // Gives the pages back that have been read. What is read again comes back from the page cache or the file.
+  void release_pages() const;
   ::executorch::runtime::Result<std::size_t> size() const override { return size_; }
 
  private:

@@ -200,6 +200,8 @@ Result<std::unique_ptr<Method>> Method::load(std::shared_ptr<const Program> prog
     return scope.error(code_of(method.error()), impl->what + " cannot be loaded", method.error());
   }
   impl->method.emplace(std::move(method.get()));
+  // XNNPACK has packed the weights into memory of its own; of the file only tables and embeddings are still read.
+  impl->program->impl_->file->release_pages();
   return std::unique_ptr<Method>(new Method(std::move(impl)));
 }
 

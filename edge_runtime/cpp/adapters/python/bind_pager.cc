@@ -63,6 +63,7 @@ struct PyLease {
   std::int64_t handle = 0;
   std::uint64_t bytes_read = 0;
   std::optional<std::int64_t> fetch_ns;
+  std::int64_t stall_ns = 0;
 
   explicit PyLease(std::shared_ptr<Lease> granted)
       : lease(std::move(granted)), handle(lease->handle()), bytes_read(lease->bytes_read()) {}
@@ -79,10 +80,12 @@ struct PyLease {
   }
 
   std::optional<std::int64_t> elapsed_ns() const { return lease == nullptr ? fetch_ns : lease->fetch_ns(); }
+  std::int64_t stalled_ns() const { return lease == nullptr ? stall_ns : lease->stall_ns(); }
 
   void release() {
     if (lease == nullptr) return;
     fetch_ns = lease->fetch_ns();
+    stall_ns = lease->stall_ns();
     lease->cancel();
     lease.reset();
   }
@@ -266,6 +269,8 @@ void bind_pager(nb::module_& module) {
           "bytes_read", [](const PyLease& self) { return self.bytes_read; }, "Bytes that this fetch caused to be read.")
       .def_prop_ro("fetch_ns", &PyLease::elapsed_ns,
                    "Nanoseconds from fetch to the last byte verified; None until then.")
+      .def_prop_ro("stall_ns", &PyLease::stalled_ns,
+                   "Nanoseconds that threads have spent waiting for its layers, added up.")
       .def_prop_ro("released", [](const PyLease& self) { return self.lease == nullptr; })
       .def("nodes", &PyLease::nodes, "The (level, node) of each block, once all have arrived.")
       .def("wait", &PyLease::wait, "layer"_a = nb::none(),

@@ -10,6 +10,7 @@
 namespace edge::python {
 
 void bind_format(nanobind::module_& module);
+void bind_native(nanobind::module_& module);
 void bind_pager(nanobind::module_& module);
 void bind_router(nanobind::module_& module);
 

@@ -51,6 +51,8 @@ class Lease final : public MemorySource {
   std::uint64_t bytes_read() const { return bytes_read_; }  // that this fetch caused to be read
   // From fetch to the last verified byte; nullopt until then.
   std::optional<std::int64_t> fetch_ns() const;
+  // That threads have spent waiting for this lease's layers, added up: what of the fetch no computation has hidden.
+  std::int64_t stall_ns() const;
 
  private:
   friend class BlockingPager;
@@ -61,6 +63,7 @@ class Lease final : public MemorySource {
   std::int64_t handle_ = 0;
   // Under the pager's mutex:
   bool cancelled_ = false;
+  std::int64_t stall_ns_ = 0;
   std::optional<std::int64_t> fetch_ns_;  // kept when the lease is replaced
 };
 
@@ -105,7 +108,7 @@ class BlockingPager : public std::enable_shared_from_this<BlockingPager> {
   void wake();
   void sleep();  // until wake(), or until the ring has completed something
   // Waits until the layer, or with nullopt every layer, is ready. REQUIRES the lock on mutex_.
-  Status wait(std::unique_lock<std::mutex>& lock, const Lease& lease, std::optional<std::uint64_t> layer);
+  Status wait(std::unique_lock<std::mutex>& lock, Lease& lease, std::optional<std::uint64_t> layer);
   // Verifies one layer without the lock, on the thread that calls; false where none has arrived. REQUIRES the lock on
   // mutex_.
   bool verify_one(std::unique_lock<std::mutex>& lock);

@@ -5,7 +5,8 @@
 // - i8, i4: W1 and W2 meet x rounded to 16 bits, a scale a token, and their products are summed exactly. This adds at
 //   most max|x| * 2^-16 * sum|w| to an element of W1 x. W3's rows, as integers q, meet h times their scale, rounded to
 //   16 bits beside the largest of up to 64 rows. This adds at most max|h scale| * 2^-16 * sum|q| to an element of y.
-//   Both are a hundredth or less of what the dtype itself costs. A token that is not finite gives NaN.
+//   Both are a hundredth or less of what the dtype itself costs. A token that is not finite gives NaN; an x, or an h
+//   times its scales, of less than 2^-100 in all its elements counts as zero.
 // Besides, against the formula in double precision on the values that the dtype holds, each sum (W1 x, W2 x, y) is off
 // by at most 1e-6 of the sum of its terms' magnitudes. The tests hold every instruction set to these bounds.
 //

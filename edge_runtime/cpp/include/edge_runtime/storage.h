@@ -97,8 +97,8 @@ std::shared_ptr<Ring> make_driven_ring();
 // What reads the files of one device: a ring where there is one, and threads for everything else. All of it starts with
 // the first read that needs it. Thread-safe.
 class Device;
-inline constexpr unsigned kDefaultLanes =
-    6;  // measured at 1 MiB a read: four fill the device, six also hide the verification
+// Measured at 1 MiB a read: four fill the device, six also hide the verification.
+inline constexpr unsigned kDefaultLanes = 6;
 inline constexpr unsigned kDefaultDepth = 16;  // a 14 MB block at once: none of its reads waits for a busy processor
 struct DeviceOptions {
   unsigned lanes = kDefaultLanes;                 // threads: reads at once where the ring does not run

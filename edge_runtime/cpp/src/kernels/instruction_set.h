@@ -40,6 +40,7 @@ constexpr Kernels kernels_over() {
                   {I8::prepared_bytes, I8::prepare, dot<V, I8>, add_quantised<V, DType::kI8>},
                   {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
           .swiglu = swiglu<V>,
+          .exp = exp_in_place<V>,
           .sum = sum_parts<V>};
 }
 

@@ -72,11 +72,14 @@ struct Rounding {
 
   explicit Rounding(std::span<const float> values) {
     float largest = 0;
+    bool finite = true;  // GCC 12 vectorises "if any, scale = NaN" for arm64 into a maximum, which drops the NaN
     for (const float value : values) {
-      if (!std::isfinite(value)) scale = std::numeric_limits<float>::quiet_NaN();
+      finite = finite && std::isfinite(value);
       largest = std::fmax(largest, std::fabs(value));
     }
-    if (scale == 0 && largest >= kSmallestActivation) {
+    if (!finite) {
+      scale = std::numeric_limits<float>::quiet_NaN();
+    } else if (largest >= kSmallestActivation) {
       scale = largest / static_cast<float>(kActivationLimit);
       inverse = static_cast<float>(kActivationLimit) / largest;
     }
@@ -141,6 +144,10 @@ void swiglu(float* gate, const float* up, std::size_t n) {
   }
 }
 
+void exp_in_place(float* v, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) v[i] = std::exp(v[i]);
+}
+
 void sum(const float* parts, std::size_t count, std::size_t n, float* y) {
   for (std::size_t i = 0; i < n; ++i) {
     y[i] = parts[i];
@@ -159,6 +166,7 @@ const Kernels kScalarKernels = {
             {prepared_bytes, prepare, dot<DType::kI8>, add<DType::kI8>},
             {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
     .swiglu = swiglu,
+    .exp = exp_in_place,
     .sum = sum,
 };
 

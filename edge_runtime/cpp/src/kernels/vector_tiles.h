@@ -66,20 +66,35 @@ void store_tail(float* to, typename V::F value, std::size_t count) {
   std::memcpy(to, padded, count * sizeof(float));
 }
 
-// Silu by e^-v = 2^n * e^r, |r| <= ln 2 / 2: the series to the seventh power is good to half a unit in the last place.
+// e^u = 2^n * e^r, |r| <= ln 2 / 2: the series to the seventh power is good to half a unit in the last place.
 template <class V>
-typename V::F silu(typename V::F v) {
+typename V::F exp_of(typename V::F u) {
   using F = typename V::F;
   constexpr float kInverseFactorials[] = {1.0F / 5040, 1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F};
-  // Beyond these e^-v is infinite or vanishes beside 1. NaN passes through both.
-  const F u = V::max(V::broadcast(-104.0F), V::min(V::broadcast(104.0F), V::sub(V::zero(), v)));
   const F n = V::round(V::mul(u, V::broadcast(1.44269504F)));
   // ln 2 in two parts, so that n * ln 2 is subtracted without rounding.
   const F r = V::fma(n, V::broadcast(-1.42860677e-6F), V::fma(n, V::broadcast(-0.693145752F), u));
   F series = V::broadcast(kInverseFactorials[0]);
   EDGE_UNROLL
   for (std::size_t k = 1; k < 8; ++k) series = V::fma(series, r, V::broadcast(kInverseFactorials[k]));
-  return V::div(v, V::add(V::broadcast(1.0F), V::scale_by_power_of_two(series, n)));
+  return V::scale_by_power_of_two(series, n);
+}
+
+template <class V>
+typename V::F silu(typename V::F v) {
+  // Beyond these e^-v is infinite or vanishes beside 1. NaN passes through both.
+  const auto u = V::max(V::broadcast(-104.0F), V::min(V::broadcast(104.0F), V::sub(V::zero(), v)));
+  return V::div(v, V::add(V::broadcast(1.0F), exp_of<V>(u)));
+}
+
+template <class V>
+void exp_in_place(float* v, std::size_t n) {
+  const auto bounded = [](typename V::F u) { return exp_of<V>(V::max(V::broadcast(-104.0F), u)); };
+  std::size_t i = 0;
+  for (; i + V::kLanes <= n; i += V::kLanes) V::store(v + i, bounded(V::load(v + i)));
+  if (i < n) {
+    store_tail<V>(v + i, bounded(load_tail<V, DType::kF32>(reinterpret_cast<const std::byte*>(v), i, n - i)), n - i);
+  }
 }
 
 template <class V>

@@ -1,0 +1,140 @@
+#include "native/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "native/limits.h"
+
+namespace edge::native {
+namespace {
+
+// One group's heads for consecutive tokens, whose softmax grows with every chunk of keys: the chunks begin at multiples
+// of kPositions, so that the order of all sums depends on nothing else.
+class Queries {
+ public:
+  Queries(const kernels::Kernels& kernels, const KvCache& cache, std::size_t head_dim, std::size_t heads,
+          std::size_t tokens)
+      : kernels_(kernels), of_(kernels[cache.dtype()]), dim_(head_dim), heads_(heads), count_(heads * tokens) {
+    largest_.fill(-std::numeric_limits<float>::infinity());
+    std::fill_n(sums_.begin(), count_ * dim_, 0.0F);
+  }
+
+  // The heads of one token: vectors one after another.
+  void set(std::size_t token, const float* heads) {
+    const float scale = 1.0F / std::sqrt(static_cast<float>(dim_));
+    float* const to = queries_.data() + token * heads_ * dim_;
+    for (std::size_t i = 0; i < heads_ * dim_; ++i) to[i] = heads[i] * scale;
+  }
+
+  // `count` keys and values, of the positions from `begin` on; token t sees those before reach + t.
+  void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t begin, std::size_t reach) {
+    const auto visible = [&](std::size_t q) {
+      const std::size_t end = std::max(begin, reach + q / heads_);
+      return std::min(count, end - begin);
+    };
+    const kernels::Tokens tokens{reinterpret_cast<const std::byte*>(queries_.data()), dim_ * sizeof(float), count_};
+    of_.dot({keys, nullptr, count, nullptr}, tokens, dim_, scores_.data());
+    for (std::size_t q = 0; q < count_; ++q) rescale(q, visible(q));
+    kernels_.exp(scores_.data(), count * count_);
+    for (std::size_t q = 0; q < count_; ++q) total_up(q, count, visible(q));
+    of_.add({values, nullptr, count, nullptr}, scores_.data(), count_, dim_, false, parts_.data());
+    for (std::size_t q = 0; q < count_; ++q) {
+      float* const sum = sums_.data() + q * dim_;
+      const float* const part = parts_.data() + q * dim_;
+      for (std::size_t i = 0; i < dim_; ++i) sum[i] = sum[i] * shrink_[q] + part[i];
+    }
+  }
+
+  void get(std::size_t token, float* heads) const {
+    for (std::size_t head = 0; head < heads_; ++head) {
+      const std::size_t q = token * heads_ + head;
+      for (std::size_t i = 0; i < dim_; ++i) heads[head * dim_ + i] = sums_[q * dim_ + i] / totals_[q];
+    }
+  }
+
+ private:
+  // Subtracts the largest score so far, and notes by what earlier sums shrink.
+  void rescale(std::size_t q, std::size_t visible) {
+    float largest = largest_[q];
+    for (std::size_t row = 0; row < visible; ++row) largest = std::max(largest, scores_[row * count_ + q]);
+    shrink_[q] = visible == 0 || largest == largest_[q] ? 1.0F : std::exp(largest_[q] - largest);
+    largest_[q] = largest;
+    for (std::size_t row = 0; row < visible; ++row) scores_[row * count_ + q] -= largest;
+  }
+  void total_up(std::size_t q, std::size_t count, std::size_t visible) {
+    float total = 0;
+    for (std::size_t row = 0; row < visible; ++row) total += scores_[row * count_ + q];
+    for (std::size_t row = visible; row < count; ++row) scores_[row * count_ + q] = 0;
+    totals_[q] = totals_[q] * shrink_[q] + total;
+  }
+
+  const kernels::Kernels& kernels_;
+  const kernels::DTypeKernels& of_;
+  std::size_t dim_;
+  std::size_t heads_;
+  std::size_t count_;
+  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> queries_;
+  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> sums_;
+  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> parts_;
+  alignas(kAlignment) std::array<float, kMostQueries * kPositions> scores_;
+  std::array<float, kMostQueries> largest_;
+  std::array<float, kMostQueries> shrink_{};
+  std::array<float, kMostQueries> totals_{};
+};
+
+}  // namespace
+
+KvCache::KvCache(const NativeConfig& config, DType dtype)
+    : dtype_(dtype),
+      heads_(config.kv_heads),
+      head_dim_(config.head_dim),
+      head_bytes_(row_bytes(dtype, config.head_dim) * config.context_length),
+      data_(new std::byte[bytes(config, dtype)]) {}
+
+std::uint64_t KvCache::bytes(const NativeConfig& config, DType dtype) {
+  return std::uint64_t{2} * config.layers * config.kv_heads * row_bytes(dtype, config.head_dim) * config.context_length;
+}
+
+void KvCache::store(std::byte* matrix, std::size_t position, const float* vector) const {
+  std::byte* const row = matrix + position * row_bytes(dtype_, head_dim_);
+  if (dtype_ == DType::kF32) {
+    std::memcpy(row, vector, head_dim_ * sizeof(float));
+    return;
+  }
+  for (std::size_t i = 0; i < head_dim_; ++i) {
+    const std::uint16_t bits = f32_to_f16(vector[i]);
+    std::memcpy(row + i * sizeof bits, &bits, sizeof bits);
+  }
+}
+
+void attend(const kernels::Kernels& kernels, const NativeConfig& config, const KvCache& cache, std::size_t layer,
+            const float* queries, std::size_t tokens, std::size_t position, float* out, Parallel& parallel) {
+  const std::size_t group = config.heads / config.kv_heads;
+  const std::size_t together = std::min(kMostQueries / group, tokens);
+  const std::size_t parts = (tokens + together - 1) / together;
+  const std::size_t dim = config.head_dim;
+  const std::size_t width = config.query_width();
+  const std::size_t key_bytes = row_bytes(cache.dtype(), dim);
+  parallel.run(parts * config.kv_heads, [&](std::size_t task) {
+    const std::size_t head = task % config.kv_heads;
+    // The last tokens see most: they come first, so that what is left at the end is small.
+    const std::size_t first = (parts - 1 - task / config.kv_heads) * together;
+    const std::size_t count = std::min(together, tokens - first);
+    const std::size_t column = head * group * dim;
+    Queries some(kernels, cache, dim, group, count);
+    for (std::size_t t = 0; t < count; ++t) some.set(t, queries + (first + t) * width + column);
+    const std::byte* const keys = cache.keys(layer, head);
+    const std::byte* const values = cache.values(layer, head);
+    const std::size_t end = position + first + count;
+    for (std::size_t begin = 0; begin < end; begin += kPositions) {
+      some.meet(keys + begin * key_bytes, values + begin * key_bytes, std::min(kPositions, end - begin), begin,
+                position + first + 1);
+    }
+    for (std::size_t t = 0; t < count; ++t) some.get(t, out + (first + t) * width + column);
+  });
+}
+
+}  // namespace edge::native

@@ -1,0 +1,43 @@
+// Causal attention over a KV cache.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "edge_runtime/native_config.h"
+#include "edge_runtime/parallel.h"
+#include "kernels/kernels.h"
+
+namespace edge::native {
+
+// Keys and values of one context: for each layer and head a matrix of a row a position, in f32 or f16.
+class KvCache {
+ public:
+  KvCache(const NativeConfig& config, DType dtype);
+
+  // Full; pages that no token has reached are not resident.
+  static std::uint64_t bytes(const NativeConfig& config, DType dtype);
+  DType dtype() const { return dtype_; }
+  std::byte* keys(std::size_t layer, std::size_t head) const { return place(layer, 0, head); }
+  std::byte* values(std::size_t layer, std::size_t head) const { return place(layer, 1, head); }
+  // Writes a head's key or value of one position.
+  void store(std::byte* matrix, std::size_t position, const float* vector) const;
+
+ private:
+  std::byte* place(std::size_t layer, std::size_t which, std::size_t head) const {
+    return data_.get() + ((layer * 2 + which) * heads_ + head) * head_bytes_;
+  }
+
+  DType dtype_;
+  std::size_t heads_;
+  std::size_t head_dim_;
+  std::size_t head_bytes_;
+  std::unique_ptr<std::byte[]> data_;
+};
+
+// out[t] of queries [tokens, heads * head_dim], the first of which stands at `position`, over all positions up to its
+// own, whose keys and values are in the cache. A token's result is bitwise the same however tokens are grouped.
+void attend(const kernels::Kernels& kernels, const NativeConfig& config, const KvCache& cache, std::size_t layer,
+            const float* queries, std::size_t tokens, std::size_t position, float* out, Parallel& parallel);
+
+}  // namespace edge::native

@@ -1,0 +1,119 @@
+#include "native/weights.h"
+
+#include <optional>
+#include <utility>
+
+#include "native/limits.h"
+#include "native/mapped_bytes.h"
+#include "native/stored.h"
+#include "safetensors_header.h"
+
+namespace edge::native {
+namespace {
+
+// Looks tensors up and keeps the first thing that is wrong.
+class Finder {
+ public:
+  Finder(const SafetensorsHeader& header, const MappedBytes& file) : header_(header), file_(file) {}
+
+  // The tensor in whichever dtype the file has it.
+  Matrix matrix(const NativeTensor& wanted) {
+    const auto found = header_.tensors.find(wanted.name);
+    if (found == header_.tensors.end()) {
+      keep("it lacks the tensor '" + wanted.name + "'");
+      return {};
+    }
+    const TensorEntry& entry = found->second;
+    NativeTensor tensor = wanted;
+    const std::optional<DType> dtype = dtype_of(entry.dtype);
+    if (dtype) tensor.dtype = *dtype;
+    if (!dtype || entry.shape != stored_data(tensor).shape ||
+        (*dtype == DType::kI4 && tensor.columns() % kI4Group != 0)) {
+      keep("the tensor '" + wanted.name + "' has another dtype or shape than the manifest's anchor");
+      return {};
+    }
+    Matrix matrix{tensor.dtype, tensor.rows(), tensor.columns(), place(wanted.name, entry), nullptr};
+    if (has_scales(tensor.dtype)) matrix.scales = scales(tensor);
+    return matrix;
+  }
+  const float* gains(const NativeTensor& wanted) {
+    const Matrix found = matrix(wanted);
+    if (found.data != nullptr && found.dtype != DType::kF32) keep("the tensor '" + wanted.name + "' is not F32");
+    return reinterpret_cast<const float*>(found.data);
+  }
+  const Status& status() const { return status_; }
+
+ private:
+  static std::optional<DType> dtype_of(const std::string& stored) {
+    if (stored == "F32") return DType::kF32;
+    if (stored == "F16") return DType::kF16;
+    if (stored == "BF16") return DType::kBF16;
+    if (stored == "I8") return DType::kI8;
+    if (stored == "U8") return DType::kI4;
+    return std::nullopt;
+  }
+  const std::byte* scales(const NativeTensor& tensor) {
+    const std::string name = tensor.name + kScales;
+    const auto found = header_.tensors.find(name);
+    const Stored wanted = stored_scales(tensor);
+    if (found == header_.tensors.end() || found->second.dtype != wanted.dtype || found->second.shape != wanted.shape) {
+      keep("the tensor '" + name + "' is missing or has another dtype or shape");
+      return nullptr;
+    }
+    return place(name, found->second);
+  }
+  const std::byte* place(const std::string& name, const TensorEntry& entry) {
+    if ((header_.data_start + entry.begin) % kAlignment != 0) {
+      keep("the tensor '" + name + "' does not begin at a multiple of " + std::to_string(kAlignment) + " bytes");
+    }
+    return file_.data() + header_.data_start + entry.begin;
+  }
+  void keep(const std::string& what) {
+    if (status_) status_ = fail(ErrorCode::kBadFormat, file_.name() + ": " + what + ": export the anchor again");
+  }
+
+  const SafetensorsHeader& header_;
+  const MappedBytes& file_;
+  Status status_;
+};
+
+}  // namespace
+
+Result<Weights> Weights::open(const std::string& path, const NativeConfig& config) {
+  auto file = MappedBytes::open(path);
+  if (!file) return tl::make_unexpected(std::move(file.error()));
+  const auto header = read_safetensors_header(**file);
+  if (!header) return tl::make_unexpected(header.error());
+  const auto format = metadata_text(*header, path, "format");
+  if (!format || *format != kFormat) {
+    return fail(ErrorCode::kBadFormat, path + ": not a native anchor (metadata 'format' is not " + kFormat + ")");
+  }
+  if (const auto version = metadata_number(*header, path, "version", kVersion, kVersion); !version) {
+    return fail(ErrorCode::kUnsupported, version.error().message + ": update edge-runtime");
+  }
+  Finder find(*header, **file);
+  Weights weights;
+  weights.layers.resize(config.layers);
+  // In the order of native_tensors, whose dtype for matrices is only a proposal.
+  const std::vector<NativeTensor> tensors = native_tensors(config, DType::kF32);
+  auto next = tensors.begin();
+  weights.embedding = find.matrix(*next++);
+  for (Layer& layer : weights.layers) {
+    layer.attention_norm = find.gains(*next++);
+    layer.qkv = find.matrix(*next++);
+    if (config.qk_norm) {
+      layer.q_norm = find.gains(*next++);
+      layer.k_norm = find.gains(*next++);
+    }
+    layer.attention_out = find.matrix(*next++);
+    layer.ffn_norm = find.gains(*next++);
+    layer.ffn = find.matrix(*next++);
+  }
+  weights.norm = find.gains(*next++);
+  weights.head = config.tied_embeddings ? weights.embedding : find.matrix(*next++);
+  if (!find.status()) return tl::make_unexpected(find.status().error());
+  weights.file = std::move(*file);
+  return weights;
+}
+
+}  // namespace edge::native

@@ -1,0 +1,48 @@
+// anchor.native.safetensors, mapped: where every matrix of the decoder lies. Nothing is copied.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "edge_runtime/dtype.h"
+#include "edge_runtime/native_config.h"
+
+namespace edge::native {
+
+class MappedBytes;
+
+// Rows one after another, and their scales, null for float dtypes.
+struct Matrix {
+  DType dtype = DType::kF32;
+  std::size_t rows = 0;
+  std::size_t columns = 0;
+  const std::byte* data = nullptr;
+  const std::byte* scales = nullptr;
+};
+
+struct Layer {
+  const float* attention_norm = nullptr;
+  const float* q_norm = nullptr;  // null, with k_norm, without QK-norm
+  const float* k_norm = nullptr;
+  const float* ffn_norm = nullptr;
+  Matrix qkv;
+  Matrix attention_out;
+  Matrix ffn;  // W1, W2 and W3, a row a neuron, as a block of FFN memory has them
+};
+
+// Immutable; the pointers live as long as it does.
+struct Weights {
+  // REQUIRES that the file is never truncated in place while it is open. kNotFound, kIo, kTruncated, kBadFormat,
+  // kUnsupported.
+  static Result<Weights> open(const std::string& path, const NativeConfig& config);
+
+  Matrix embedding;
+  Matrix head;  // the embedding where they are tied
+  const float* norm = nullptr;
+  std::vector<Layer> layers;
+  std::shared_ptr<const MappedBytes> file;
+};
+
+}  // namespace edge::native

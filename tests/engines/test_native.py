@@ -1,0 +1,348 @@
+"""The native engine against the torch reference, and what it does without torch and with damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from edge_export.bundle import export_bundle
+from edge_export.source import ExportConfig, Source
+from edge_pretrain.checkpoint import Checkpoint, load
+from edge_pretrain.model import MemoryRows
+from edge_runtime.bundle import Bundle
+from edge_runtime.cli.main import main
+from edge_runtime.engines import Engine, open_engine
+from edge_runtime.errors import (
+    BadFormatError,
+    ChecksumError,
+    ContextOverflowError,
+    EdgeRuntimeError,
+    InvalidArgumentError,
+    StaleHandleError,
+    TruncatedError,
+)
+from edge_runtime.pager import Node, Pager
+
+Logits = npt.NDArray[np.float32]
+TOKENS = np.random.default_rng(3).integers(0, 300, 90)
+PATHS: dict[str, list[Node]] = {
+    "none": [],
+    "level 1": [(1, 2)],
+    "level 2": [(2, 9)],
+    "all levels": [(1, 2), (2, 9)],
+    "generic": [(0, 0)],
+}
+CHUNKS = {"prefill": [90], "decode": [1] * 90, "mixed": [3, 17, 1, 40, 29]}
+# Of a logit; they have a standard deviation of about 1. Beside quantised weights the KV cache is f16.
+TOLERANCES = {"f32": 1e-4, "f16": 1e-3, "i8": 1e-2, "i4": 1e-2}
+NAME = "anchor.native.safetensors"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with random gains: of ones nobody could tell where they are left out or mixed up."""
+    copy = tmp_path_factory.mktemp("native") / "checkpoint"
+    shutil.copytree(tiny_checkpoint, copy)
+    path, generator = copy / "anchor.safetensors", torch.Generator().manual_seed(5)
+    weights = load_file(path)
+    for name, weight in weights.items():
+        if weight.dim() == 1:
+            weights[name] = 0.5 + torch.rand(weight.shape, generator=generator)
+    save_file(weights, path)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def bundles(checkpoint: Path) -> dict[str, Bundle]:
+    """A bundle a dtype of the anchor; the memory is f32."""
+    root, found = checkpoint.parent, {}
+    for dtype in TOLERANCES:
+        config = ExportConfig(dtype, "f32", 16, None, ("static",), dtype, (("native", "paged"),))
+        export_bundle(Source.open(checkpoint), root / dtype, config, lambda step: None)
+        found[dtype] = Bundle.open(root / dtype)
+    return found
+
+
+def stored(file: Any, name: str) -> torch.Tensor:
+    """What a tensor of the file stands for (docs/native-format.md), read by another reader than the engine's."""
+    values = file.get_tensor(name)
+    if f"{name}.scales" not in set(file.keys()):
+        return values.float()
+    scales = file.get_tensor(f"{name}.scales").float()
+    if values.dtype == torch.int8:
+        return values.float() * scales[..., None]
+    groups = values.unflatten(-1, (-1, 16)).int()
+    q = torch.cat([groups & 15, groups >> 4], dim=-1) - 8
+    return (q * scales[..., None]).flatten(-2)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(checkpoint: Path, bundles: dict[str, Bundle]) -> dict[str, Checkpoint]:
+    """The reference of each dtype: with the matrices as the file has them."""
+    found = {}
+    for dtype, bundle in bundles.items():
+        found[dtype] = load(checkpoint)
+        anchor = found[dtype].anchor
+        with safe_open(bundle.path_of(NAME), framework="pt") as file, torch.no_grad():
+            anchor.tok_embeddings.weight.copy_(stored(file, "embedding"))
+            for index, block in enumerate(anchor.layers):
+                attention, ffn = block.attention, block.feed_forward
+                qkv, w = stored(file, f"layers.{index}.qkv"), stored(file, f"layers.{index}.ffn")
+                for linear, rows in zip(
+                    (attention.wq, attention.wk, attention.wv), qkv.chunk(3), strict=True
+                ):
+                    linear.weight.copy_(rows)
+                attention.wo.weight.copy_(stored(file, f"layers.{index}.attention_out"))
+                for linear, rows in zip((ffn.w1, ffn.w2, ffn.w3), (w[0], w[1], w[2].T), strict=True):
+                    linear.weight.copy_(rows)
+    return found
+
+
+@pytest.fixture
+def reference(checkpoints: dict[str, Checkpoint], dtype: str) -> Checkpoint:
+    return checkpoints[dtype]
+
+
+@pytest.fixture(params=("f32", "f16", "i8", "i4"))
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(bundles: dict[str, Bundle], dtype: str) -> Engine:
+    return open_engine(bundles[dtype], 2)
+
+
+@pytest.fixture
+def pager(bundles: dict[str, Bundle]) -> Pager:
+    return Pager(bundles["f32"].level_paths, "10MB")
+
+
+def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:
+    """The reference's logits f32 [T, vocab_size]."""
+    memory = None
+    if nodes:
+        rows = torch.cat([checkpoint.memories.levels[level][node] for level, node in nodes], dim=2)
+        memory = MemoryRows(rows[None], checkpoint.memories.config.layers)
+    with torch.inference_mode():
+        logits: Logits = checkpoint.anchor(torch.from_numpy(TOKENS)[None], memory)[0].numpy()
+    return logits
+
+
+@pytest.mark.parametrize("nodes", PATHS.values(), ids=PATHS.keys())
+@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS.keys())
+def test_logits_equal_the_reference(
+    reference: Checkpoint, engine: Engine, dtype: str, pager: Pager, nodes: list[Node], chunks: list[int]
+) -> None:
+    context, wanted = engine.new_context(), expected(reference, nodes)
+    with pager.fetch(nodes) as lease:
+        start = 0
+        for count in chunks:
+            logits = context.forward(TOKENS[start : start + count], lease.handle if nodes else 0)
+            start += count
+            assert np.abs(logits - wanted[start - 1]).max() < TOLERANCES[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("i8", 0.03), ("i4", 0.3)])
+def test_quantised_anchors_are_near_the_whole_one(
+    checkpoints: dict[str, Checkpoint], dtype: str, error: float
+) -> None:
+    wanted, found = expected(checkpoints["f32"], [])[-1], expected(checkpoints[dtype], [])[-1]
+    assert np.abs(found - wanted).std() / wanted.std() < error
+
+
+def test_bits_do_not_depend_on_threads_or_calls(bundles: dict[str, Bundle], pager: Pager, dtype: str) -> None:
+    found = set()
+    with pager.fetch(PATHS["all levels"]) as lease:
+        for threads in (1, 2, 3, 5):
+            for chunks in CHUNKS.values():
+                context, start = open_engine(bundles[dtype], threads).new_context(), 0
+                for count in chunks:
+                    logits = context.forward(TOKENS[start : start + count], lease.handle)
+                    start += count
+                found.add(logits.tobytes())
+    assert len(found) == 1
+
+
+def test_contexts_do_not_share_their_cache(reference: Checkpoint, engine: Engine, dtype: str) -> None:
+    one, other, wanted = engine.new_context(), engine.new_context(), expected(reference, [])
+    one.forward(TOKENS[:30], 0)
+    other.forward(TOKENS[10:40], 0)
+    assert np.abs(one.forward(TOKENS[30:], 0) - wanted[-1]).max() < TOLERANCES[dtype]
+
+
+def test_overflow_is_refused_and_appends_nothing(engine: Engine) -> None:
+    context = engine.new_context()
+    context.forward(TOKENS, 0)
+    with pytest.raises(ContextOverflowError, match="90 tokens after 90"):
+        context.forward(TOKENS, 0)
+    assert context.position == 90
+    context.forward(TOKENS[:6], 0)
+    assert context.position == context.context_length == 96
+    context.reset()
+    assert context.position == 0
+
+
+@pytest.mark.parametrize("token", [-1, 320])
+def test_an_id_beyond_the_vocabulary_is_refused(engine: Engine, token: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"token {token}"):
+        engine.new_context().forward(np.array([1, token]), 0)
+
+
+def test_a_released_lease_is_refused_and_the_context_goes_on(
+    reference: Checkpoint, engine: Engine, dtype: str, pager: Pager
+) -> None:
+    context = engine.new_context()
+    lease = pager.fetch([(1, 2)])
+    handle = lease.handle
+    lease.release()
+    with pytest.raises(StaleHandleError):
+        context.forward(TOKENS, handle)
+    assert context.position == 0
+    assert np.abs(context.forward(TOKENS, 0) - expected(reference, [])[-1]).max() < TOLERANCES[dtype]
+
+
+def test_damage_in_a_block_surfaces_as_the_core_reports_it(
+    bundles: dict[str, Bundle], engine: Engine, tmp_path: Path
+) -> None:
+    source = Path(bundles["f32"].level_paths[1][0])
+    damaged = tmp_path / source.name
+    data = bytearray(source.read_bytes())
+    data[-10_000] ^= 1  # in the last block, whose stride is a page; the tables after it are a few bytes
+    damaged.write_bytes(data)
+    pager = Pager([[damaged]], "10MB")
+    with pager.fetch([(1, 3)]) as lease, pytest.raises(ChecksumError, match=r"level1\.safetensors.*node 3"):
+        engine.new_context().forward(TOKENS, lease.handle)
+
+
+def test_the_kv_cache_is_as_large_as_it_says(bundles: dict[str, Bundle]) -> None:
+    values = 2 * 4 * 2 * 32 * 96
+    assert open_engine(bundles["f16"], 1).kv_bytes == 4 * values
+    assert open_engine(bundles["i4"], 1).new_context().kv_bytes == 2 * values
+
+
+def test_the_file_is_safetensors(bundles: dict[str, Bundle], checkpoints: dict[str, Checkpoint]) -> None:
+    bundle = bundles["f16"]
+    entry = bundle.manifest.programs[0]
+    assert (entry.engine, entry.path, entry.dtype) == ("native", NAME, "f16")
+    assert bundle.manifest.files[NAME].covers == "file"
+    assert [finding for _, _, finding in bundle.verify() if finding] == []
+    with safe_open(bundle.path_of(NAME), framework="numpy") as file:
+        ffn = file.get_tensor("layers.3.ffn")
+        assert file.metadata() == {"format": "edge-runtime.native", "version": "1"}
+    w3 = checkpoints["f32"].anchor.state_dict()["layers.3.feed_forward.w3.weight"].numpy()
+    np.testing.assert_array_equal(ffn[2], w3.T.astype(np.float16))
+
+
+def damaged(bundle: Bundle, path: Path, change: str) -> Path:
+    """The anchor's file, whose size is as before where the damage is not a cut."""
+    data = bytearray(bundle.path_of(NAME).read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    if change == "cut":
+        data = data[:-100]
+    elif change == "cut in the header":
+        data = data[:200]
+    elif change == "empty":
+        data = bytearray()
+    elif change == "no header":
+        data[:64] = bytes(64)
+    elif change == "another format":
+        header["__metadata__"]["format"] = "other"
+    elif change == "a later version":
+        header["__metadata__"]["version"] = "2"
+    elif change == "a missing tensor":
+        header["layers.1.fnn"] = header.pop("layers.1.ffn")
+    elif change == "another shape":
+        header["embedding"]["shape"].reverse()
+    elif change == "a gain in another dtype":
+        header["norm"] |= {"dtype": "F16", "shape": [128]}
+    text = json.dumps(header).encode()
+    if change not in ("cut", "cut in the header", "empty", "no header"):
+        data[8 : 8 + length] = text.ljust(length)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ("cut", TruncatedError, "bytes of data"),
+        ("cut in the header", TruncatedError, "ends inside its header"),
+        ("empty", TruncatedError, "empty"),
+        ("no header", BadFormatError, "header"),
+        ("another format", BadFormatError, "not a native anchor"),
+        ("a later version", EdgeRuntimeError, "update edge-runtime"),
+        ("a missing tensor", BadFormatError, r"lacks the tensor 'layers\.1\.ffn'"),
+        ("another shape", BadFormatError, "'embedding' has another dtype or shape"),
+        ("a gain in another dtype", BadFormatError, "'norm'"),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    bundles: dict[str, Bundle], tmp_path: Path, change: str, error: type[EdgeRuntimeError], message: str
+) -> None:
+    copy = tmp_path / "copy.bundle"
+    shutil.copytree(bundles["f32"].directory, copy)
+    bundle = Bundle.open(copy)
+    damaged(bundles["f32"], copy / NAME, change)
+    with pytest.raises(error, match=message) as caught:
+        open_engine(bundle, 2)
+    assert NAME in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_byte_is_found_by_verify(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    copy = tmp_path / "copy.bundle"
+    shutil.copytree(bundles["f32"].directory, copy)
+    data = bytearray((copy / NAME).read_bytes())
+    data[-5] ^= 1
+    (copy / NAME).write_bytes(data)
+    assert [path for path, _, finding in Bundle.open(copy).verify() if finding] == [NAME]
+
+
+def test_a_prompt_is_answered_where_nothing_else_is_installed(bundles: dict[str, Bundle]) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'executorch', 'edge_runtime._executorch', 'transformers'): sys.modules[name] = None\n"
+        "from edge_runtime.session import Session\n"
+        "with Session.open(sys.argv[1], router='static') as session:\n"
+        "    print(''.join(session.generate('Radon. Radon is a noble gas.', max_tokens=4, stop=[])))\n"
+        "    assert session.stats.memory == 'fetched' and session.stats.bytes_read > 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(bundles["i4"].directory)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--anchor-dtype", "f16"], "executorch has f32, int8, 8da4w"),
+        (["--to", "native,tensorflow"], "engines are executorch, native, onnx"),
+    ],
+)
+def test_what_an_engine_does_not_have_is_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "out.bundle"), *options]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out.bundle").exists()
+
+
+def test_export_speaks_either_engines_names_of_a_dtype(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.bundle"
+    arguments = ["--to", "native", "--anchor-dtype", "8da4w", "--routers", "static"]
+    assert main(["export", str(checkpoint), "-o", str(out), *arguments]) == 0
+    assert Bundle.open(out).program("native", "paged").dtype == "i4"
