@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_export.inputs import Inputs, Memories, load_inputs
+from edge_export.quiet import quiet_libraries
 from edge_export.reference import write_reference
 from edge_export.routers import write_routers
 from edge_export.source import ExportConfig, Source
@@ -42,7 +43,8 @@ class _Writer:
         if inputs.memories is not None:
             memory, router = self._memory(inputs.memories), self._router(inputs.memories)
         # Here and not above: `torch.export` and the lowering take seconds to import.
-        from edge_export.programs import write_programs
+        with quiet_libraries():
+            from edge_export.programs import write_programs
 
         programs = write_programs(self.root, inputs, self.config, self.report)
         reference = write_reference(self.root, inputs)

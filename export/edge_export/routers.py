@@ -80,8 +80,9 @@ def _static(root: Path, source: Source) -> dict[str, Any]:
 
 
 def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dict[str, Any]:
-    # Here and not above: `torch.export` and the lowering take seconds to import.
-    from edge_export.embedder import export_embedder, export_onnx_embedder
+    # Here and not above: `torch.export` and the lowering take seconds to import, and torchao logs what it lacks.
+    with quiet_libraries():
+        from edge_export.embedder import export_embedder, export_onnx_embedder
 
     entry, minilm = program_embedder(name), MiniLM(config.embedder)
     report(f"{entry['path']}: all-MiniLM-L6-v2 for {entry['engine']}")

@@ -52,8 +52,7 @@ auto blocking(const Wait& wait) {
 Bytes bytes_of(const LeasedBlock& block, std::shared_ptr<Lease> source) {
   const auto* const data = reinterpret_cast<const std::uint8_t*>(block.data);
   auto* const holder = new std::shared_ptr<Lease>(std::move(source));
-  const nb::capsule owner(holder,
-                          [](void* pointer) noexcept { delete static_cast<std::shared_ptr<Lease>*>(pointer); });
+  const nb::capsule owner(holder, [](void* pointer) noexcept { delete static_cast<std::shared_ptr<Lease>*>(pointer); });
   return Bytes(data, {static_cast<std::size_t>(block.spec->stride())}, owner);
 }
 
