@@ -73,9 +73,19 @@ def export_embedder(minilm: MiniLM, int8: bool, path: Path) -> None:
     lower(quantized(encoder) if int8 else encoder, *_examples(), path)
 
 
-def export_onnx_embedder(minilm: MiniLM, path: Path) -> None:
+def export_onnx_embedder(minilm: MiniLM, int8: bool, path: Path) -> None:
     """Writes the encoder's ONNX program to `path`, for 2 <= T <= MAX_TOKENS."""
-    write_onnx(_encoder(minilm), *_examples(), (["token_ids", "mask"], ["sentence"]), path)
+    whole = path.with_suffix(".f32.onnx") if int8 else path
+    write_onnx(_encoder(minilm), *_examples(), (["token_ids", "mask"], ["sentence"]), whole)
+    if not int8:
+        return
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # reduce_range: without VNNI, pairs of full int8 products overflow the 16 bits that AVX2 adds them in.
+    quantize_dynamic(
+        whole, path, ["MatMul", "Gather"], per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+    )
+    whole.unlink()
 
 
 def _encoder(minilm: MiniLM) -> SentenceEncoder:

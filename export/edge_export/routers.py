@@ -86,18 +86,16 @@ def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dic
 
     entry, minilm = program_embedder(name), MiniLM(config.embedder)
     report(f"{entry['path']}: all-MiniLM-L6-v2 for {entry['engine']}")
+    write = export_onnx_embedder if entry["engine"] == "onnx" else export_embedder
     with quiet_libraries():
-        if entry["engine"] == "onnx":
-            export_onnx_embedder(minilm, root / entry["path"])
-        else:
-            export_embedder(minilm, name == "minilm-int8", root / entry["path"])
+        write(minilm, name.endswith("int8"), root / entry["path"])
     shutil.copyfile(minilm.tokenizer_json, root / entry["tokenizer"])
     return entry
 
 
 def program_embedder(name: str) -> dict[str, Any]:
     """What the manifest says of all-MiniLM-L6-v2 as a program, of that name among ROUTERS."""
-    engine, ending = ("onnx", "onnx") if name == "minilm-onnx" else ("executorch", "pte")
+    engine, ending = ("onnx", "onnx") if name.startswith("minilm-onnx") else ("executorch", "pte")
     return {
         "name": name,
         "engine": engine,

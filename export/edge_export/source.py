@@ -31,7 +31,7 @@ _SAME: dict[str, dict[str, str]] = {
 }
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
-ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx")
+ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx", "minilm-onnx-int8")
 # The neural embedder beside the static one; the native engine runs none, so ExecuTorch does.
 ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx"}
 PROGRAMS = (("executorch", "paged"), ("executorch", "portable"), ("native", "paged"), ("onnx", "portable"))

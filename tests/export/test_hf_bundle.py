@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parent))
 from families import save
 
+from edge_export.embedder import export_onnx_embedder
 from edge_export.huggingface import load_decoder
 from edge_export.model import Decoder
 from edge_pretrain.embed import EMBEDDER_ID, MiniLM
@@ -32,6 +33,7 @@ from edge_runtime.engines.portable import MemoryInputs
 from edge_runtime.errors import BusyError, ContextOverflowError, StaleHandleError
 from edge_runtime.pager import Node, Pager
 from edge_runtime.session import Session
+from edge_runtime.text import read_tokenizer
 
 TOLERANCE = 1e-4
 TOKENS = np.random.default_rng(3).integers(3, 250, 40)
@@ -140,7 +142,9 @@ def test_memory_is_passed_in_place_or_dequantised(
         return []
 
     monkeypatch.setattr("edge_export.programs.write_programs", no_programs)
-    monkeypatch.setattr("edge_export.embedder.export_onnx_embedder", lambda _, path: path.write_bytes(b""))
+    monkeypatch.setattr(
+        "edge_export.embedder.export_onnx_embedder", lambda *given: given[-1].write_bytes(b"")
+    )
     out = tmp_path / "other.bundle"
     arguments = ["export", folder / "anchor", "--memory", folder / "memories", "-o", out]
     arguments += ["--memory-dtype", dtype, "--routers", "minilm-onnx"]
@@ -194,3 +198,19 @@ def test_compare_sees_another_reference(bundle: Bundle, tmp_path: Path) -> None:
     rows = [row for row in compare(Bundle.open(copy), 2) if row.memory == "path"]
     assert [round(row.max_logit_error or 0) for row in rows] == [50, 50, 50]
     assert all(row.agreement == 1 - 1 / 16 for row in rows)
+
+
+def test_the_onnx_embedder_in_int8_is_small_and_close(tmp_path: Path) -> None:
+    import onnxruntime
+
+    path, minilm = tmp_path / "minilm-onnx-int8.onnx", MiniLM()
+    export_onnx_embedder(minilm, True, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.stat().st_size < 25_000_000
+    text = "Its atomic number is"
+    tokenizer = read_tokenizer(minilm.tokenizer_json)
+    tokenizer.no_padding()
+    tokens = np.array([tokenizer.encode(text).ids], np.int64)
+    feeds = {"token_ids": tokens, "mask": np.ones_like(tokens)}
+    found = onnxruntime.InferenceSession(path).run(None, feeds)[0][0]
+    assert found @ minilm.embed([text])[0] > 0.985
