@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_bench._native import read_passes
+from edge_bench._native import kernel_passes, read_passes
 from edge_bench.banks import Bank
 from edge_bench.contestants import EVERYTHING
 from edge_bench.measure import FEWEST
-from edge_runtime._core import memory_ffn
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines import Context, open_engine
 from edge_runtime.pager import Lease, Pager, ThrottledDevice
@@ -22,6 +21,7 @@ from edge_runtime.pager import Lease, Pager, ThrottledDevice
 PREFILL_TOKENS, SHORT_TOKENS = 128, 16
 STREAM_BYTES = 2**28  # eight times the largest last-level cache that a small machine has
 KERNEL_PATHS = 8  # streamed in turn: together more than the caches hold
+PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,15 @@ class Bench:
         handles = {name: 0 if lease is None else lease.handle for name, lease in leases.items()}
         decode: dict[str, list[float]] = {name: [] for name in leases}
         prefill: dict[str, list[float]] = {name: [] for name in leases}
+        read: list[float] = []
         order = np.random.default_rng(1)
         end = time.monotonic() + self._plan.limit_s
         for i in range(-1, self._plan.rounds):
             if i >= FEWEST and time.monotonic() > end:
                 break
             tokens = self._decode(handles, order)
+            if i >= 0:
+                read.append(STREAM_BYTES / float(np.median(read_passes(STREAM_BYTES, self._threads, PASSES))))
             for name in order.permutation(list(handles)):
                 seconds = self._prefill(PREFILL_TOKENS, handles[name])
                 if i >= 0:
@@ -107,6 +110,8 @@ class Bench:
             if lease is not None:
                 lease.release()
         return {
+            # Between the rounds, and a median as theirs: what a host gives to a machine changes within seconds.
+            "read_bytes_per_s": float(np.median(read)),
             "rows": [
                 {
                     "memory": name,
@@ -122,43 +127,33 @@ class Bench:
         }
 
     def bandwidth(self) -> dict[str, float]:
-        """Bytes a second: of memory with the engine's threads and with one, of the int8 kernel with one.
+        """Bytes a second, of memory and of the int8 kernel, with the engine's threads and with one.
 
-        The best of each round: both sides are what the machine can do, and whoever takes a core away can only slow
-        them down.
+        The best of three passes a round, on both sides: what the machine can do, as whoever takes a core away can
+        only slow it down. The median of the rounds.
         """
         bank = self._banks["int8"]
         paths = [bank.config.path(leaf) for leaf in bank.leaves[:: len(bank.leaves) // KERNEL_PATHS or 1]]
         pager = Pager([[path] for path in bank.paths], bank.blocks_bytes, "direct")
         leases = [pager.fetch(path) for path in paths]
-        absent = next(n for n in range(bank.config.fanout**3) if n not in set(bank.leaves))
-        empty = pager.fetch([(3, absent)])
-        x = np.random.default_rng(2).standard_normal((1, bank.config.d_model), np.float32)
-
-        def stream(lease: Lease) -> float:
-            start = time.perf_counter()
-            for layer in range(bank.config.layers):
-                memory_ffn(x, lease.handle, layer)
-            return time.perf_counter() - start
-
         for lease in leases:
             lease.wait()
-        shares, kernel, one = [], [], []
+        handles, size = [lease.handle for lease in leases], len(leases) * bank.config.path_bytes
+        read: dict[int, list[float]] = {self._threads: [], 1: []}
+        kernel: dict[int, list[float]] = {self._threads: [], 1: []}
         for _ in range(self._plan.rounds):
-            memory = STREAM_BYTES / min(read_passes(STREAM_BYTES, 1, 3))
-            calls = min(stream(empty) for _ in range(9))
-            seconds = min(stream(lease) for lease in leases) - calls
-            kernel.append(bank.config.path_bytes / seconds)
-            one.append(memory)
-            shares.append(kernel[-1] / memory)
-        for lease in [*leases, empty]:
+            for threads in read:
+                read[threads].append(STREAM_BYTES / min(read_passes(STREAM_BYTES, threads, PASSES)))
+                kernel[threads].append(size / min(kernel_passes(handles, threads, PASSES)))
+        for lease in leases:
             lease.release()
-        every = min(read_passes(STREAM_BYTES, self._threads, 4 * self._plan.rounds))
         return {
-            "read_bytes_per_s": STREAM_BYTES / every,
-            "read_one_thread_bytes_per_s": float(np.median(one)),
-            "kernel_one_thread_bytes_per_s": float(np.median(kernel)),
-            "kernel_share": float(np.median(shares)),
+            "read_bytes_per_s": float(np.median(read[self._threads])),
+            "read_one_thread_bytes_per_s": float(np.median(read[1])),
+            "kernel_bytes_per_s": float(np.median(kernel[self._threads])),
+            "kernel_one_thread_bytes_per_s": float(np.median(kernel[1])),
+            "kernel_share": _ratio(kernel[self._threads], read[self._threads]),
+            "kernel_share_one_thread": _ratio(kernel[1], read[1]),
         }
 
     def fetches(self) -> list[dict[str, Any]]:
@@ -221,7 +216,7 @@ class Bench:
         dispatch = rows["empty"]["added_ms"]
 
         def over_limit(name: str) -> float:
-            least = 1e3 * rows[name]["bytes"] / bandwidth["read_bytes_per_s"]
+            least = 1e3 * rows[name]["bytes"] / speed["read_bytes_per_s"]
             return float((rows[name]["added_ms"] - max(dispatch, 0.0)) / least)
 
         at = {(row["bytes_per_s"], row["tokens"]): row for row in curve}

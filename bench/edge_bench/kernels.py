@@ -46,7 +46,9 @@ def prepare(
     banks = {"int8": Bank(plan.bank, directory / "memory", plan.nodes)}
     for name in dtypes:
         if name not in banks:
-            other = replace(plan, memory_dtype=DTYPES[name], bank_parameters=30e6)
+            # One path is enough to decode with.
+            small = max(30e6, plan.least_parameters)
+            other = replace(plan, memory_dtype=DTYPES[name], bank_parameters=small)
             banks[name] = Bank(other.bank, output / f"{anchor}-{name}", other.nodes)
             for _ in make_bank(other.bank, banks[name].directory, other.nodes):
                 pass

@@ -74,10 +74,15 @@ class Synthetic:
             nodes = sample_nodes(self.bank, branches)
             if self._parameters(nodes) <= self.bank_parameters:
                 return nodes
-        least = self._parameters(sample_nodes(self.bank, 1))
         raise InvalidArgumentError(
-            f"--bank {self.bank_parameters / 1e6:.0f}M: the smallest part of this tree has {least / 1e6:.0f}M"
+            f"--bank {self.bank_parameters / 1e6:.0f}M: the smallest part of this tree has "
+            f"{self.least_parameters / 1e6:.0f}M"
         )
+
+    @property
+    def least_parameters(self) -> int:
+        """Of the smallest part of the tree that is a bank."""
+        return self._parameters(sample_nodes(self.bank, 1))
 
     def _parameters(self, nodes: list[list[int]]) -> int:
         rows = zip(nodes, self.bank.rows, strict=True)

@@ -17,6 +17,7 @@
 #include "bindings.h"
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/clock.h"
+#include "kernel_stream.h"
 #include "raw_reader.h"
 #include "read_bandwidth.h"
 
@@ -103,6 +104,10 @@ double share(const std::string& path, std::uint64_t offset, std::uint64_t length
   return unwrap(without_gil([&] { return page_cache_share(path, offset, length); }));
 }
 
+std::vector<double> stream(const std::vector<std::int64_t>& handles, unsigned threads, unsigned rounds) {
+  return unwrap(without_gil([&] { return kernel_passes(handles, threads, rounds); }));
+}
+
 std::vector<double> passes(std::size_t bytes, unsigned threads, unsigned rounds) {
   if (threads == 0 || bytes / 64 < threads) raise({ErrorCode::kInvalidArgument, "a thread reads 64 bytes at least"});
   return without_gil([&] { return read_passes(bytes, threads, rounds); });
@@ -128,5 +133,7 @@ NB_MODULE(_native, module) {
              "The share of a range's pages that the page cache holds.");
   module.def("read_passes", &edge::bench::passes, "bytes"_a, "threads"_a, "rounds"_a,
              "Seconds of each pass over so many bytes of memory.");
+  module.def("kernel_passes", &edge::bench::stream, "handles"_a, "threads"_a, "rounds"_a,
+             "Seconds of each pass of memory_ffn over all layers of leases that have arrived.");
   module.def("has_io_uring", &edge::bench::has_uring);
 }
