@@ -51,8 +51,8 @@ def markdown(record: dict[str, Any]) -> str:
         f"Memory is read at {bandwidth['read_bytes_per_s'] / 1e9:.1f} GB/s with {record['threads']} threads and at "
         f"{bandwidth['read_one_thread_bytes_per_s'] / 1e9:.1f} GB/s with one; the int8 kernel streams at "
         f"{bandwidth['kernel_bytes_per_s'] / 1e9:.1f} and {bandwidth['kernel_one_thread_bytes_per_s'] / 1e9:.1f} GB/s, "
-        f"{bandwidth['kernel_share']:.0%} and {bandwidth['kernel_share_one_thread']:.0%} of that. Between the rounds of "
-        f"decoding, memory was read at {record['speed']['read_bytes_per_s'] / 1e9:.1f} GB/s (median).",
+        f"{bandwidth['kernel_share']:.0%} and {bandwidth['kernel_share_one_thread']:.0%} of that. Between the rounds "
+        f"of decoding, memory was read at {record['speed']['read_bytes_per_s'] / 1e9:.1f} GB/s (median).",
         "## Milliseconds to the first token, by the speed of the device",
         table(
             (

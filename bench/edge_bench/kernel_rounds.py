@@ -123,7 +123,7 @@ class Bench:
                     "bytes": 0 if name in ("off", "empty") else self._banks[name].config.path_bytes,
                 }
                 for name in leases
-            ]
+            ],
         }
 
     def bandwidth(self) -> dict[str, float]:
