@@ -36,6 +36,7 @@ def prepare(
     from edge_runtime.bundle import Bundle
 
     plan = Synthetic(anchor, BANK_PARAMETERS, "i8", anchor_dtype)
+    plan = replace(plan, bank_parameters=max(BANK_PARAMETERS, plan.least_parameters))
     directory = output / f"{anchor}-{anchor_dtype}.bundle"
     stamp = directory / "synth.json"
     if not (directory / "manifest.json").is_file() or json.loads(stamp.read_text()) != plan.to_json():
