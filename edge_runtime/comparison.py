@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,29 +44,52 @@ def compare(bundle: Bundle, threads: int) -> Iterator[Agreement]:
     """
     if bundle.manifest.reference is None:
         raise UnsupportedError(f"{bundle.directory}: it has no reference to compare with: export it again")
-    path = bundle.path_of(bundle.manifest.reference)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        modes = [name.removeprefix("logits.") for name in tensors if name.startswith("logits.")]
-        tokens, nodes = tensors["tokens"], {mode: tensors[f"nodes.{mode}"] for mode in modes}
-    except (SafetensorError, KeyError) as error:
-        raise BadFormatError(f"{path}: damaged ({error}): copy the bundle again") from None
+    reference = _read(bundle, bundle.path_of(bundle.manifest.reference))
+    tokens, modes = reference["tokens"], sorted(_modes(reference))
     for program in bundle.manifest.programs:
         try:
             engine = open_engine(bundle, threads, f"{program.engine}/{program.flavour}")
         except EdgeRuntimeError as error:
-            yield from (_row(program, mode, reason=str(error)) for mode in sorted(modes))
+            yield from (_row(program, mode, reason=str(error)) for mode in modes)
             continue
-        for mode in sorted(modes):
+        for mode in modes:
+            wanted = reference[f"logits.{mode}"]
             try:
-                found = _run(bundle, engine, tokens, nodes[mode], len(tensors[f"logits.{mode}"]))
+                found = _run(bundle, engine, tokens, reference[f"nodes.{mode}"], len(wanted))
             except EdgeRuntimeError as error:
                 yield _row(program, mode, reason=str(error))
                 continue
-            wanted = tensors[f"logits.{mode}"]
             alike = float((found.argmax(1) == wanted.argmax(1)).mean())
             yield _row(program, mode, float(np.abs(found - wanted).max()), alike)
+
+
+def _modes(reference: dict[str, Any]) -> list[str]:
+    return [name.removeprefix("logits.") for name in reference if name.startswith("logits.")]
+
+
+def _read(bundle: Bundle, path: Path) -> dict[str, Any]:
+    """The tensors of docs/bundle-format.md, reference.safetensors. Raises BadFormatError."""
+    vocabulary = bundle.manifest.anchor.vocab_size
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        tokens, modes = found["tokens"], _modes(found)
+        good = (
+            bool(modes)
+            and tokens.ndim == 1
+            and bool(((tokens >= 0) & (tokens < vocabulary)).all())
+            and all(
+                found[f"nodes.{mode}"].shape[1:] == (2,)
+                and found[f"logits.{mode}"].shape[1:] == (vocabulary,)
+                and 0 < len(found[f"logits.{mode}"]) <= len(tokens)
+                for mode in modes
+            )
+        )
+    except (SafetensorError, KeyError) as error:
+        raise BadFormatError(f"{path}: damaged ({error}): copy the bundle again") from None
+    if not good:
+        raise BadFormatError(f"{path}: damaged (it does not fit the anchor): copy the bundle again")
+    return found
 
 
 def _run(bundle: Bundle, engine: Engine, tokens: Any, nodes: Any, steps: int) -> Any:

@@ -27,7 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
-        table = Table("engine", "flavour", "weights", "memory", "max logit error", "same token")
+        table = Table("engine", "flavour", "weights", "memory")
+        table.add_column("max logit error", overflow="fold")
+        table.add_column("same token")
         for row in rows:
             found = (
                 (row.reason, "-")
