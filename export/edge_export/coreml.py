@@ -1,9 +1,18 @@
-"""Writes Core ML packages (iOS 18): the KV cache as state, memory as fp16 inputs, one a level."""
+"""Writes Core ML packages (iOS 18): the KV cache as state, memory as fp16 inputs, one a level.
+
+A package has two functions that share their weights and states: `prefill`, for 1 to max_prefill tokens, and `decode`
+for one, whose shapes are all fixed, as the neural engine wants them.
+"""
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import coremltools as ct
+import coremltools.optimize.coreml as optimize
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,12 +22,18 @@ from edge_pretrain.model import memory_ffn
 
 # Far below any score, and still finite in fp16.
 HIDDEN = -3e4
+GROUP = 32
+PREFILL, DECODE = "prefill", "decode"
 
 
 class CoremlDecoder(nn.Module):
     """Appends T tokens to those in the cache; arguments as `forward` says.
 
     A level's rows are fixed: memory that is not fetched is given as zeros, which add nothing.
+
+    Args:
+        decoder: shared, not copied.
+        memory_layers: the anchor's layers that carry memory, ascending.
     """
 
     def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
@@ -26,9 +41,10 @@ class CoremlDecoder(nn.Module):
         self.decoder, self.config = decoder, decoder.config
         self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
         config = decoder.config
+        shape = (config.context_length, config.kv_heads, config.head_dim)
         for layer in range(len(config.layers)):
             for kind in ("k", "v"):
-                shape = (config.context_length, config.kv_heads, config.head_dim)
+                # Persistent: the conversion makes states of those only.
                 self.register_buffer(f"{kind}_{layer}", torch.zeros(shape))
         for index, rope in enumerate(decoder.ropes):
             turns = frequencies(rope, config.head_dim)
@@ -48,9 +64,8 @@ class CoremlDecoder(nn.Module):
             for index, rope in enumerate(self.decoder.ropes)
         }
         keys = torch.arange(config.context_length, dtype=torch.int32)
-        masks = {
-            layer.window: visible(positions, keys, layer.window).clamp(min=HIDDEN) for layer in config.layers
-        }
+        windows = {layer.window for layer in config.layers}
+        masks = {window: visible(positions, keys, window, HIDDEN) for window in windows}
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             caches = []
@@ -74,36 +89,83 @@ class CoremlDecoder(nn.Module):
         return self.decoder.logits(x[:, -1])
 
 
-def export_coreml(decoder: CoremlDecoder, rows: list[int], max_prefill: int, path: Path) -> None:
-    """The package of an anchor; rows: r of each level that has memory."""
-    import coremltools as ct
+def export_coreml(decoder: CoremlDecoder, rows: list[int], max_prefill: int, dtype: str, path: Path) -> None:
+    """The package of an anchor.
 
+    rows: r of each level that has memory. dtype: of the weights: f16, i8 (a scale a row), i4 (a scale for each 32 along
+    the row); what is computed is fp16.
+    """
+    functions = {DECODE: 1}
+    if max_prefill > 1:
+        functions[PREFILL] = max_prefill
+    description = ct.utils.MultiFunctionDescriptor()
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        for name, length in functions.items():
+            part = str(Path(scratch) / f"{name}.mlpackage")
+            _quantized(_converted(decoder, rows, length), dtype).save(part)
+            description.add_function(part, src_function_name="main", target_function_name=name)
+        description.default_function_name = DECODE
+        ct.utils.save_multifunction(description, str(path))
+
+
+def _converted(decoder: CoremlDecoder, rows: list[int], length: int) -> Any:
+    """A model of one function, for 1 to `length` tokens; of a length of one, all shapes are fixed."""
     config = decoder.config
     shapes = [(len(decoder.slots), 3, r, config.d_model) for r in rows]
-    count = torch.export.Dim("tokens", min=1, max=max_prefill)
-    examples = (torch.zeros(1, 4, dtype=torch.int32), torch.arange(4, dtype=torch.int32))
+    count = min(length, 4)
+    fresh = None if length == 1 else torch.export.Dim("tokens", min=1, max=length)
+    examples = (torch.zeros(1, count, dtype=torch.int32), torch.arange(count, dtype=torch.int32))
+    # A call of the traced module writes into its caches: the copy keeps them to itself.
+    module = copy.copy(decoder).eval()
     with torch.no_grad():
         program = torch.export.export(
-            decoder.eval(),
+            module,
             (*examples, *(torch.zeros(shape) for shape in shapes)),
             dynamic_shapes={
-                "tokens": {1: count},
-                "positions": {0: count},
-                "memory": tuple({} for _ in shapes),
+                "tokens": {1: fresh} if fresh else None,
+                "positions": {0: fresh} if fresh else None,
+                "memory": tuple(None for _ in shapes),
             },
             strict=False,
         ).run_decompositions({})
-    length = ct.RangeDim(1, max_prefill, default=1)
-    inputs = [
-        ct.TensorType("tokens", (1, length), dtype=np.int32),
-        ct.TensorType("positions", (length,), dtype=np.int32),
-        *(ct.TensorType(f"memory_{level}", shape, dtype=np.float16) for level, shape in enumerate(shapes)),
-    ]
-    model = ct.convert(
+    axis = 1 if length == 1 else ct.RangeDim(1, length, default=count)
+    return ct.convert(
         program,
-        inputs=inputs,
+        inputs=[
+            ct.TensorType("tokens", (1, axis), dtype=np.int32),
+            ct.TensorType("positions", (axis,), dtype=np.int32),
+            *(
+                ct.TensorType(f"memory_{level}", shape, dtype=np.float16)
+                for level, shape in enumerate(shapes)
+            ),
+        ],
         outputs=[ct.TensorType("logits", dtype=np.float16)],
+        compute_precision=ct.precision.FLOAT16 if config.norm == "layernorm" else _fp16_but_squares(),
         minimum_deployment_target=ct.target.iOS18,
         skip_model_load=True,
     )
-    model.save(str(path))
+
+
+def _fp16_but_squares() -> Any:
+    """Sums of squares leave fp16's range where activations pass 256, as those of large anchors do."""
+
+    def narrow(operation: Any) -> bool:
+        if operation.op_type in ("reduce_mean", "rsqrt"):
+            return False
+        if operation.op_type == "mul":
+            return operation.x is not operation.y
+        return not any(child.op_type == "rsqrt" for child in operation.outputs[0].child_ops)
+
+    return ct.transform.FP16ComputePrecision(op_selector=narrow)
+
+
+def _quantized(model: Any, dtype: str) -> Any:
+    if dtype == "f16":
+        return model
+    kind: dict[str, Any] = (
+        {"dtype": "int8", "granularity": "per_channel"}
+        if dtype == "i8"
+        else {"dtype": "int4", "granularity": "per_block", "block_size": GROUP}
+    )
+    config = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", **kind)
+    return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=config))

@@ -84,13 +84,13 @@ def softcapped(x: Tensor, cap: float | None) -> Tensor:
     return x if cap is None else cap * torch.tanh(x / cap)
 
 
-def visible(queries: Tensor, keys: Tensor, window: int | None) -> Tensor:
-    """f32 [Q, K], added to scores: 0 where the query at one position sees the key at another, else -inf."""
+def visible(queries: Tensor, keys: Tensor, window: int | None, hidden: float = -math.inf) -> Tensor:
+    """f32 [Q, K], added to scores: 0 where the query at one position sees the key at another, else `hidden`."""
     distance = queries[:, None] - keys[None]
     seen = distance >= 0
     if window is not None:
         seen = torch.logical_and(seen, distance < window)
-    return torch.where(seen, 0.0, -math.inf)
+    return torch.where(seen, 0.0, hidden)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:

@@ -6,6 +6,7 @@ Constant folding of coremltools (`value_inference`) computes most operations; th
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import coremltools as ct
@@ -52,7 +53,28 @@ def _matmul(v: Values) -> Any:
     return x @ y
 
 
+# Those whose own inference asks for static shapes.
+def _reshape(v: Values) -> Any:
+    x, shape = v["x"], list(v["shape"])
+    return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(shape)])
+
+
+def _split(v: Values) -> Any:
+    axis, sizes = int(v["axis"]), v.get("split_sizes")
+    if sizes is None:
+        return np.split(v["x"], int(v["num_splits"]), axis)
+    return np.split(v["x"], np.cumsum(sizes)[:-1], axis)
+
+
 OPERATIONS = {
+    "expand_dims": lambda v: np.expand_dims(v["x"], tuple(v["axes"])),
+    "squeeze": lambda v: np.squeeze(v["x"], tuple(v["axes"])),
+    "select": lambda v: np.where(v["cond"], v["a"], v["b"]),
+    "gather": lambda v: np.take(v["x"], v["indices"].astype(np.int64), int(v["axis"])),
+    "tile": lambda v: np.tile(v["x"], v["reps"]),
+    "reshape": _reshape,
+    "shape": lambda v: np.array(v["x"].shape, np.int32),
+    "split": _split,
     "silu": lambda v: v["x"] / (1 + np.exp(-v["x"])),
     "softmax": _softmax,
     "reduce_mean": _reduce("mean"),
@@ -66,31 +88,31 @@ OPERATIONS = {
 
 
 class Package:
-    """A loaded package with states of its own."""
+    """A loaded package with states of its own, which its functions share."""
 
     def __init__(self, path: Path) -> None:
         model = ct.models.MLModel(str(path), skip_model_load=True)
         program = load_program(
             model.get_spec(), model.get_spec().specificationVersion, file_weights_dir=model.weights_dir
         )
-        self._function = program.functions["main"]
-        self._states: Values = {}
+        self._functions = program.functions
+        self.states: Values = {}
 
-    def run(self, **inputs: Any) -> Values:
-        """The outputs by name."""
-        values = dict(inputs)
-        for operation in self._function.operations:
+    def run(self, name: str, **inputs: Any) -> Values:
+        """The outputs of a function by name."""
+        values, function = dict(inputs), self._functions[name]
+        for operation in function.operations:
             given = {
                 name: self._value(var, values) for name, var in operation.inputs.items() if var is not None
             }
             kind = operation.op_type
             if kind == "read_state":
                 var = operation.inputs["input"]
-                if var.name not in self._states:
-                    self._states[var.name] = np.zeros(var.shape, np.float16)
-                found = self._states[var.name]
+                if var.name not in self.states:
+                    self.states[var.name] = np.zeros(var.shape, np.float16)
+                found = self.states[var.name]
             elif kind == "coreml_update_state":
-                self._states[operation.inputs["state"].name] = found = given["value"]
+                self.states[operation.inputs["state"].name] = found = given["value"]
             elif kind == "const":
                 found = operation.outputs[0].val
             elif kind in OPERATIONS:
@@ -100,7 +122,7 @@ class Package:
             results = found if len(operation.outputs) > 1 else [found]
             for var, value in zip(operation.outputs, results, strict=True):
                 values[var.name] = np.asarray(value)
-        return {var.name: values[var.name] for var in self._function.outputs}
+        return {var.name: values[var.name] for var in function.outputs}
 
     @staticmethod
     def _value(var: Any, values: Values) -> Any:
@@ -116,7 +138,7 @@ class Package:
                 strict=True,
             ):
                 if one is not None and (one.op is None or one.op.op_type != "const"):
-                    one._sym_val = value
+                    one._sym_val = SimpleNamespace(val=value)
         found = operation.value_inference()
         assert found is not None, operation.op_type
         return found

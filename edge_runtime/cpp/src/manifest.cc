@@ -212,13 +212,27 @@ void check_router(Checker& check, const Json& router, const Json& files) {
   }
 }
 
+// Whether `path` is a folder of listed files, as a Core ML package is.
+bool lists_below(const Json& files, const std::string& path) {
+  const std::string below = path + "/";
+  for (const auto& [name, entry] : files.items()) {
+    if (name.starts_with(below)) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void check_programs(Checker& check, const Json& manifest, const Json& files) {
   const Json& programs = check.list(manifest, "", "programs");
   for (std::size_t i = 0; i < programs.size(); ++i) {
     const std::string where = "programs[" + std::to_string(i) + "].";
     check.text(programs[i], where, "engine");
     check.text(programs[i], where, "flavour");
-    check.path(programs[i], where, "path", files);
+    const std::string path = check.text(programs[i], where, "path");
+    if (!is_safe_path(path) || !lists_below(files, path)) {
+      check.check_path(where + "path", path, files);
+    }
     check.text(programs[i], where, "method");
     check.number(programs[i], where, "max_prefill", 1, 1U << 24U);
     check.text(programs[i], where, "dtype");

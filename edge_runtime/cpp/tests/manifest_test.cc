@@ -113,6 +113,8 @@ TEST(Manifest, NamesWhatIsWrong) {
       {[](Json& m) { m["router"]["embedders"] = {}; }, "router.embedders"},
       {[](Json& m) { m["programs"] = Json::object(); }, "programs"},
       {[](Json& m) { m["programs"][0]["max_prefill"] = 0; }, "max_prefill"},
+      {[](Json& m) { m["programs"][0]["path"] = "mem"; }, "programs[0].path"},
+      {[](Json& m) { m["programs"][0]["path"] = "memory/"; }, "programs[0].path"},
   };
   for (const auto& [edit, expected] : attacks) {
     Json manifest = valid();
@@ -122,6 +124,13 @@ TEST(Manifest, NamesWhatIsWrong) {
     EXPECT_EQ(status.error().code, ErrorCode::kBadFormat);
     EXPECT_NE(status.error().message.find(expected), std::string::npos) << status.error().message;
   }
+}
+
+TEST(Manifest, AProgramMayBeAFolder) {
+  Json manifest = valid();
+  manifest["files"]["anchor.mlpackage/Data/weight.bin"] = manifest["files"]["tokenizer.json"];
+  manifest["programs"][0]["path"] = "anchor.mlpackage";
+  EXPECT_TRUE(validate_manifest(manifest.dump()));
 }
 
 TEST(Manifest, RefusesWhatIsNoManifest) {
