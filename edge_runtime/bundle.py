@@ -111,6 +111,13 @@ class Bundle:
         )
         raise UnsupportedError(f"{self.directory}: it has no {engine}/{flavour} program; it has {there}")
 
+    def bytes_of(self, program: ProgramSpec) -> int:
+        """Of the program's file, or of those of its folder."""
+        files, folder = self.manifest.files, f"{program.path}/"
+        return sum(
+            entry.bytes for name, entry in files.items() if name == program.path or name.startswith(folder)
+        )
+
     @property
     def bank_bytes(self) -> int:
         """Bytes of all level files together."""

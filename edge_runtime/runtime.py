@@ -31,7 +31,7 @@ class Footprint:
     bank_bytes: int
     budget_bytes: int
     kv_bytes: int  # of one session
-    weights_bytes: int  # the program file
+    weights_bytes: int  # the program's files
     engine_constant_bytes: int  # resident with the engine loaded and nothing opened
 
 
@@ -115,7 +115,7 @@ class Runtime:
                 bank_bytes=opened.bank_bytes,
                 budget_bytes=size,
                 kv_bytes=opened_engine.kv_bytes,
-                weights_bytes=manifest.files[program.path].bytes,
+                weights_bytes=opened.bytes_of(program),
                 engine_constant_bytes=engine_constant,
             ),
         )

@@ -12,7 +12,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import ContextOverflowError, UnsupportedError
 from edge_runtime.router import Embedder
 
-ENGINES = ("executorch", "native", "onnx")
+ENGINES = ("executorch", "native", "onnx", "coreml")
 
 
 class Context(Protocol):

@@ -124,7 +124,7 @@ class ExecuTorchEngine:
             return cast(npt.NDArray[np.float32], logits[0])
 
         inputs = MemoryInputs(self._bundle, in_place=("f32",), fixed_rows=True)
-        return PortableContext(self._bundle, self._spec, inputs, step)
+        return PortableContext(self._bundle, self._spec, inputs, step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> ExecuTorchEngine:

@@ -68,7 +68,7 @@ class OnnxEngine:
                 caches[name][:, position : position + tokens.shape[1]] = values
             return cast(npt.NDArray[np.float32], logits[0])
 
-        return PortableContext(self._bundle, self._spec, MemoryInputs(self._bundle), step)
+        return PortableContext(self._bundle, self._spec, MemoryInputs(self._bundle), step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> OnnxEngine:

@@ -99,10 +99,11 @@ class PortableContext:
         spec: ProgramSpec,
         memory: MemoryInputs,
         step: Callable[[npt.NDArray[np.int64], int, list[Array]], npt.NDArray[np.float32]],
+        kv_bytes: int,
     ) -> None:
         self._step, self._max_prefill, self._memory = step, spec.max_prefill, memory
         self._context_length, self._position = bundle.manifest.anchor.context_length, 0
-        self._kv_bytes = f32_kv_bytes(bundle.manifest.anchor)
+        self._kv_bytes = kv_bytes
 
     @property
     def position(self) -> int:

@@ -25,6 +25,7 @@ def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
         ("executorch", "portable"): _executorch,
         ("native", "paged"): _native,
         ("onnx", "portable"): _onnx_portable,
+        ("coreml", "portable"): _coreml,
     }
     return [
         writers[engine, flavour](root, inputs, config, flavour, report) for engine, flavour in config.programs
@@ -52,9 +53,13 @@ def _executorch(
             export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / entry["path"])
         else:
             portable = PortableCachedDecoder(decoder, inputs.memory_layers)
-            rows = [r for _, r in inputs.memories.config.levels] if inputs.memories else []
-            export_portable(portable, rows, max_prefill, root / entry["path"])
+            export_portable(portable, _rows(inputs), max_prefill, root / entry["path"])
     return entry
+
+
+def _rows(inputs: Inputs) -> list[int]:
+    """r of each level."""
+    return [r for _, r in inputs.memories.config.levels] if inputs.memories else []
 
 
 def memory_dtypes(inputs: Inputs, config: ExportConfig) -> list[torch.dtype]:
@@ -69,11 +74,17 @@ def _onnx_portable(
     from edge_export.onnx import export_onnx
     from edge_export.portable import PortableDecoder
 
-    dtype = config.dtype_of("onnx")
-    report(f"anchor.portable.onnx: the anchor for ONNX Runtime, {dtype}")
+    dtype, path = config.dtype_of("onnx"), root / "anchor.portable.onnx"
+    report(f"{path.name}: the anchor for ONNX Runtime, {dtype}")
+    anchor = inputs.decoder
     with quiet_libraries():
-        decoder = PortableDecoder(inputs.decoder, inputs.memory_layers)
-        export_onnx(decoder, memory_dtypes(inputs, config), root / "anchor.portable.onnx")
+        if dtype != "f32":
+            from edge_export.onnx_quantize import quantize_onnx, with_int8_embedding
+
+            anchor = with_int8_embedding(anchor)
+        export_onnx(PortableDecoder(anchor, inputs.memory_layers), memory_dtypes(inputs, config), path)
+        if dtype != "f32":
+            quantize_onnx(path, dtype)
     program = {"engine": "onnx", "path": "anchor.portable.onnx", "method": "main"}
     return program_entry(_max_prefill(inputs, config), dtype, flavour) | program
 
@@ -85,6 +96,22 @@ def _native(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, repo
     report(f"{PATH}: packing the anchor's rows, {dtype}")
     write_native(inputs.decoder, inputs.anchor, dtype, root / PATH)
     return program_entry(_max_prefill(inputs, config), dtype, flavour) | {"engine": "native", "path": PATH}
+
+
+def _coreml(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report) -> dict[str, Any]:
+    dtype, max_prefill, path = (
+        config.dtype_of("coreml"),
+        _max_prefill(inputs, config),
+        "anchor.portable.mlpackage",
+    )
+    report(f"{path}: the anchor for Core ML, {dtype}")
+    with quiet_libraries():
+        from edge_export.coreml import CoremlDecoder, export_coreml
+
+        decoder = CoremlDecoder(inputs.decoder, inputs.memory_layers)
+        export_coreml(decoder, _rows(inputs), max_prefill, dtype, root / path)
+    program = {"engine": "coreml", "path": path, "method": "decode"}
+    return program_entry(max_prefill, dtype, flavour) | program
 
 
 def program_entry(max_prefill: int, dtype: str, flavour: str = "paged") -> dict[str, Any]:

@@ -22,19 +22,31 @@ MEMORY_FILES = ("config.json", "memories.safetensors", "tree.safetensors")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
 NATIVE_DTYPES = ("f32", "f16", "i8", "i4")
-DTYPES = {"executorch": ANCHOR_DTYPES, "native": NATIVE_DTYPES, "onnx": ("f32",)}
-# What the one engine calls the other's.
+DTYPES = {
+    "executorch": ANCHOR_DTYPES,
+    "native": NATIVE_DTYPES,
+    "onnx": ANCHOR_DTYPES,
+    "coreml": ("f16", "i8", "i4"),
+}
+# What the one engine calls the other's. Core ML computes in fp16, whatever it is asked for.
 _SAME: dict[str, dict[str, str]] = {
     "executorch": {"i8": "int8", "i4": "8da4w"},
     "native": {"int8": "i8", "8da4w": "i4"},
-    "onnx": {},
+    "onnx": {"i8": "int8", "i4": "8da4w"},
+    "coreml": {"f32": "f16", "int8": "i8", "8da4w": "i4"},
 }
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx", "minilm-onnx-int8")
-# The neural embedder beside the static one; the native engine runs none, so ExecuTorch does.
-ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx"}
-PROGRAMS = (("executorch", "paged"), ("executorch", "portable"), ("native", "paged"), ("onnx", "portable"))
+# The neural embedder beside the static one; the native engine runs none, so ExecuTorch does, and so for Core ML.
+ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx", "coreml": "minilm"}
+PROGRAMS = (
+    ("executorch", "paged"),
+    ("executorch", "portable"),
+    ("native", "paged"),
+    ("onnx", "portable"),
+    ("coreml", "portable"),
+)
 # Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
 HF_FAMILIES = {
     "llama": "Llama 3, SmolLM2",

@@ -1,6 +1,7 @@
 """Runs a saved Core ML package on any machine: its MIL program, operation by operation, in numpy.
 
-Constant folding of coremltools (`value_inference`) computes most operations; the rest stands below.
+Constant folding of coremltools (`value_inference`) computes most operations; the rest stands below. It is made to check
+packages, not to answer with them: values are of the program's types, fp16 mostly, and sums are numpy's.
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ def _matmul(v: Values) -> Any:
     return x @ y
 
 
+def _layer_norm(v: Values) -> Any:
+    x, axes = v["x"], tuple(v["axes"])
+    centred = x - x.mean(axes, keepdims=True)
+    scaled = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + v["epsilon"])
+    return (scaled * v.get("gamma", 1) + v.get("beta", 0)).astype(x.dtype)
+
+
 # Those whose own inference asks for static shapes.
 def _reshape(v: Values) -> Any:
     x, shape = v["x"], list(v["shape"])
@@ -80,6 +88,7 @@ OPERATIONS = {
     "reduce_mean": _reduce("mean"),
     "reduce_sum": _reduce("sum"),
     "reduce_max": _reduce("max"),
+    "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
     "scatter_nd": _scatter_nd,
@@ -115,6 +124,8 @@ class Package:
                 self.states[operation.inputs["state"].name] = found = given["value"]
             elif kind == "const":
                 found = operation.outputs[0].val
+            elif kind.startswith("constexpr_"):
+                found = operation.materialized_val_inference()
             elif kind in OPERATIONS:
                 found = OPERATIONS[kind](given)
             else:
