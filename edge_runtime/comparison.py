@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,12 @@ class Agreement:
     reason: str | None
 
 
-def compare(bundle: Bundle, threads: int) -> Iterator[Agreement]:
+def compare(
+    bundle: Bundle, threads: int, opener: Callable[[Bundle, int, str], Engine] = open_engine
+) -> Iterator[Agreement]:
     """Runs every program on the bundle's reference tokens: a prefill, and then token by token.
+
+    opener: as `open_engine`.
 
     Raises:
         UnsupportedError: the bundle has no reference.
@@ -48,7 +52,7 @@ def compare(bundle: Bundle, threads: int) -> Iterator[Agreement]:
     tokens, modes = reference["tokens"], sorted(_modes(reference))
     for program in bundle.manifest.programs:
         try:
-            engine = open_engine(bundle, threads, f"{program.engine}/{program.flavour}")
+            engine = opener(bundle, threads, f"{program.engine}/{program.flavour}")
         except EdgeRuntimeError as error:
             yield from (_row(program, mode, reason=str(error)) for mode in modes)
             continue

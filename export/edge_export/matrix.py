@@ -1,37 +1,32 @@
 """`python -m edge_export.matrix`: small anchors of every family through every program, as a table.
 
 Each row is exported in a process of its own, so that its peak memory is its own, and compared with the reference.
+Processes are forked from one that has imported the libraries: importing them took longer than most exports.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from edge_export.source import ANCHOR_DTYPES, HF_FAMILIES, PROGRAMS
+from edge_export.samples import OWN, write_sample
+from edge_export.source import DTYPES, HF_FAMILIES, PROGRAMS
 
 KIB = 1024
-SIZES: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 320,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "gemma3_text": {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 16},
-}
+LIBRARIES = [
+    "edge_export.bundle", "edge_export.programs", "edge_export.executorch", "edge_export.decoder",
+    "edge_export.quantize", "edge_export.onnx_quantize", "edge_export.portable", "edge_export.coreml", "edge_export.interpreted",
+    "edge_export.huggingface", "transformers.models.auto.modeling_auto",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,43 +45,52 @@ class Row:
     peak_bytes: int | None
 
 
-def write_anchor(family: str, folder: Path) -> None:
-    """A checkpoint with random weights, as transformers saves it."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM
+def measure(family: str, engine: str, flavour: str, dtype: str, source: tuple[Path, Path | None]) -> Row:
+    """One row, in this process, which is to end after it. Failures are rows too."""
+    from edge_export.quiet import quiet_libraries
+    from edge_runtime.errors import EdgeRuntimeError
 
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **(SIZES | OPTIONS.get(family, {})))
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    row = Row(family, engine, flavour, dtype, "ok", None, None, None, None, None)
+    try:
+        with quiet_libraries(), tempfile.TemporaryDirectory() as scratch:
+            return _measured(row, source, Path(scratch) / "sample.bundle")
+    except EdgeRuntimeError as error:
+        # Without the path, which is another at every run.
+        return replace(row, status=f"refused: {str(error).split(': ', 1)[-1]}")
+    except Exception as error:
+        return replace(row, status=f"failed: {type(error).__name__}: {str(error).splitlines()[0]}")
 
 
-def measure(family: str, engine: str, flavour: str, dtype: str, folder: Path, out: Path) -> Row:
-    """One row. Failures are rows too."""
-    command = [sys.executable, "-m", "edge_export.matrix", "--export", str(folder), str(out)]
+def _measured(row: Row, source: tuple[Path, Path | None], out: Path) -> Row:
+    from edge_export.bundle import export_bundle
+    from edge_export.source import ExportConfig, Source
+    from edge_runtime.bundle import Bundle
+    from edge_runtime.comparison import compare
+    from edge_runtime.engines import Engine, open_engine
+
+    config = ExportConfig(
+        "sample", "f32", 32, None, ("static",), row.quantisation, ((row.engine, row.flavour),)
+    )
     start = time.perf_counter()
-    done = subprocess.run([*command, engine, flavour, dtype], capture_output=True, text=True)
+    export_bundle(Source.open(*source), out, config, lambda step: None)
     seconds = time.perf_counter() - start
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it ended without a word"]
-        return Row(family, engine, flavour, dtype, f"failed: {lines[-1]}", None, None, None, None, None)
-    peak = int(done.stdout.strip().splitlines()[-1])
-    verb = [sys.executable, "-m", "edge_runtime.cli.main", "compare", str(out), "--json"]
-    compared = json.loads(subprocess.run(verb, capture_output=True, text=True).stdout)
-    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
-    path = manifest["programs"][0]["path"]
-    size = sum(entry["bytes"] for name, entry in manifest["files"].items() if name.startswith(path))
-    reasons = [row["reason"] for row in compared if row["reason"]]
-    if reasons:
-        status = f"exported, not run: {reasons[0]}"
-        return Row(family, engine, flavour, dtype, status, None, None, size, seconds, peak)
-    error = max(row["max_logit_error"] for row in compared)
-    agreement = min(row["agreement"] for row in compared)
-    return Row(family, engine, flavour, dtype, "ok", error, agreement, size, seconds, peak)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+    def opened(bundle: Bundle, threads: int, engine: str) -> Engine:
+        if engine == "coreml/portable" and sys.platform != "darwin":
+            from edge_export.interpreted import InterpretedEngine
+
+            return InterpretedEngine(bundle)
+        return open_engine(bundle, threads, engine)
+
+    bundle = Bundle.open(out)
+    compared = list(compare(bundle, 2, opened))
+    row = replace(row, bytes=bundle.bytes_of(bundle.manifest.programs[0]), seconds=seconds, peak_bytes=peak)
+    if reasons := [one.reason for one in compared if one.reason]:
+        return replace(row, status=f"exported, not run: {reasons[0]}")
+    errors = [one.max_logit_error for one in compared if one.max_logit_error is not None]
+    alike = [one.agreement for one in compared if one.agreement is not None]
+    return replace(row, max_logit_error=max(errors), agreement=min(alike))
 
 
 def table(rows: list[Row]) -> str:
@@ -122,9 +126,12 @@ def table(rows: list[Row]) -> str:
 
 INTRODUCTION = """# The export matrix
 
-Written by `make export-matrix`: anchors of two layers and width 64 with random weights, one a family, without memory.
-The error is the largest difference of a logit from the torch reference in f32, over a prefill and then token by token;
-"same token" is how often the likeliest token is the reference's. Time and peak memory are those of the whole export.
+Written by `make export-matrix`: anchors of two layers and width 64 with random weights, one a family, and random
+memories in f32 in both layers. The error is the largest difference of a logit from the torch reference in f32, whose
+logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same token" is
+how often the likeliest token is the reference's, in the worst of the three; random weights leave many near ties. Core ML
+packages are interpreted, operation by operation. Time is that of the whole export; peak memory is that of its process,
+of which the libraries that all exporters need are {base:,.0f} MB.
 
 """
 
@@ -133,43 +140,52 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/export/matrix.json"))
     parser.add_argument("--table", type=Path, default=Path("docs/export-matrix.md"))
-    parser.add_argument("--families", default=",".join(HF_FAMILIES))
-    parser.add_argument("--dtypes", default=",".join(ANCHOR_DTYPES))
-    parser.add_argument("--export", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--families", default=",".join((OWN, *HF_FAMILIES)))
+    parser.add_argument("--engines", default=",".join(DTYPES))
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="processes at a time; times are of no use beyond 1"
+    )
     arguments = parser.parse_args()
-    if arguments.export:
-        _export(*arguments.export)
-        return
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(LIBRARIES)
+
+    def fresh() -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(arguments.jobs, server, max_tasks_per_child=1)
+
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for family in arguments.families.split(","):
-            folder = Path(scratch) / family
-            write_anchor(family, folder)
-            for engine, flavour in PROGRAMS:
-                for dtype in arguments.dtypes.split(","):
-                    out = Path(scratch) / f"{family}-{engine}-{flavour}-{dtype}.bundle"
-                    rows.append(measure(family, engine, flavour, dtype, folder, out))
-                    print(
-                        f"{family} {engine} {flavour} {dtype}: {rows[-1].status}", file=sys.stderr, flush=True
-                    )
-                    # After each row: a run that is cut short keeps what it has measured.
-                    _write(arguments.out, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-                    _write(arguments.table, INTRODUCTION + table(rows) + "\n")
+        with fresh() as pool:
+            base = pool.submit(_resident).result()
+            folders = {name: Path(scratch) / name for name in arguments.families.split(",")}
+            sources = {name: pool.submit(write_sample, name, folder) for name, folder in folders.items()}
+            wanted = [
+                (family, engine, flavour, dtype)
+                for family in sources
+                for engine, flavour in PROGRAMS
+                if engine in arguments.engines.split(",")
+                for dtype in DTYPES[engine]
+            ]
+            made = {family: source.result() for family, source in sources.items()}
+        with fresh() as pool:
+            futures = [pool.submit(measure, *one, made[one[0]]) for one in wanted]
+            for one, future in zip(wanted, futures, strict=True):
+                try:
+                    rows.append(future.result())
+                except BrokenProcessPool:
+                    rows.append(Row(*one, "failed: its process died", None, None, None, None, None))
+                print(*one, rows[-1].status, file=sys.stderr, flush=True)
+                # After each row: a run that is cut short keeps what it has measured.
+                _write(arguments.out, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+                _write(arguments.table, INTRODUCTION.format(base=base / 1e6) + table(rows) + "\n")
+
+
+def _resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def _export(folder: str, out: str, engine: str, flavour: str, dtype: str) -> None:
-    """One export in this process; prints its peak memory in bytes."""
-    from edge_runtime.cli.main import main as edge_runtime
-
-    verb = ["export", folder, "-o", out, "--to", engine, "--flavour", flavour, "--anchor-dtype", dtype]
-    if code := edge_runtime(verb):
-        sys.exit(code)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB)
 
 
 if __name__ == "__main__":
