@@ -25,14 +25,16 @@ void FeedForward::expand(const Layer& layer, const Inputs& x, const float* float
       memory_ffn(memory, floats, tokens, d, added_.data(), scratch_, parallel_);
     }
   }
-  parallel_.run(count + (tasks ? tasks->count() : 0), [&](std::size_t task) {
-    if (task >= count) {
-      tasks->run(task - count);
+  // Memory first: its pieces are larger, and what is left at the end should be small.
+  const std::size_t pieces = tasks ? tasks->count() : 0;
+  parallel_.run(pieces + count, [&](std::size_t task) {
+    if (task < pieces) {
+      tasks->run(task);
       return;
     }
     alignas(kAlignment) std::array<float, kTileRows * kTileTokens> gates;
     alignas(kAlignment) std::array<float, kTileRows * kTileTokens> ups;
-    const std::size_t first = task * size;
+    const std::size_t first = (task - pieces) * size;
     const std::size_t neurons = std::min(size, layer.gate.rows - first);
     for (std::size_t t = 0; t < tokens; t += kTileTokens) {
       const std::size_t some = std::min(kTileTokens, tokens - t);
