@@ -42,6 +42,9 @@ class Finder {
     if (found.data != nullptr && found.dtype != DType::kF32) keep("the tensor '" + wanted.name + "' is not F32");
     return reinterpret_cast<const float*>(found.data);
   }
+  void require(bool holds, const std::string& what) {
+    if (!holds) keep(what);
+  }
   const Status& status() const { return status_; }
 
  private:
@@ -126,6 +129,7 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
     layer.ffn_norm = find.gains(*next++);
     layer.gate = find.matrix(*next++);
     layer.up = find.matrix(*next++);
+    find.require(layer.gate.dtype == layer.up.dtype, "a layer's 'gate' and 'up' differ in dtype");
     layer.down = find.matrix(*next++);
   }
   weights.norm = find.gains(*next++);
