@@ -58,8 +58,9 @@ def _layer(block: Block) -> dict[str, Callable[[], npt.NDArray[np.float32]]]:
         "k_norm": lambda: _array(attention.k_norm.weight),
         "attention_out": lambda: _array(attention.wo.weight),
         "ffn_norm": lambda: _array(block.ffn_norm.weight),
-        # A row a neuron, as in a block of memory: W3 is stored along its output.
-        "ffn": lambda: _array(torch.stack([*ffn.w12.weight.chunk(2), ffn.w3.weight.T])),
+        "gate": lambda: _array(ffn.w12.weight.chunk(2)[0]),
+        "up": lambda: _array(ffn.w12.weight.chunk(2)[1]),
+        "down": lambda: _array(ffn.w3.weight),
     }
 
 

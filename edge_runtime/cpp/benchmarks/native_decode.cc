@@ -27,21 +27,24 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// Of several runs of the same: the middle one, and the best, which other work on the machine has disturbed least.
+// Of several runs of the same: the middle one, the best, which other work on the machine has disturbed least, and the
+// mean, in which every disturbance counts.
 struct Seconds {
   double median = 0;
   double best = 0;
+  double mean = 0;
 };
 
 Seconds of_times(std::vector<double> times) {
   std::sort(times.begin(), times.end());
-  return {times[times.size() / 2], times.front()};
+  const double sum = std::accumulate(times.begin(), times.end(), 0.0);
+  return {times[times.size() / 2], times.front(), sum / static_cast<double>(times.size())};
 }
 
 void print(const std::string& what, std::size_t tokens, const Seconds& seconds) {
   const auto rate = [&](double time) { return static_cast<double>(tokens) / time; };
-  std::printf("%-24s %7.1f tok/s, %7.1f at best; %.2f ms, %.2f at best\n", what.c_str(), rate(seconds.median),
-              rate(seconds.best), 1e3 * seconds.median, 1e3 * seconds.best);
+  std::printf("%-24s %7.1f tok/s, %7.1f at best, %7.1f on average; %.2f ms\n", what.c_str(), rate(seconds.median),
+              rate(seconds.best), rate(seconds.mean), 1e3 * seconds.median);
 }
 
 NativeConfig anchor(const std::string& name) {

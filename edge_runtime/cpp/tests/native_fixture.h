@@ -74,7 +74,7 @@ class NativeAnchor {
       const bool carries = slot < config_.memory_layers.size() && config_.memory_layers[slot] == layer;
       for (auto& x : stream) {
         const auto h = normalised(x, at(of + "ffn_norm"));
-        add_neurons(at(of + "ffn"), h, x);
+        add_neurons(neurons(of), h, x);
         if (carries && !memory.empty()) add_neurons(memory[slot], h, x);
       }
       if (carries) ++slot;
@@ -105,6 +105,16 @@ class NativeAnchor {
     Vector y(rows.size() / x.size());
     for (std::size_t i = 0; i < rows.size(); ++i) y[i / x.size()] += static_cast<double>(rows[i]) * x[i % x.size()];
     return y;
+  }
+
+  // [3, ffn_dim, d], as a block of memory has them: W3 is stored by neuron there.
+  std::vector<float> neurons(const std::string& of) const {
+    std::vector<float> all = at(of + "gate");
+    all.insert(all.end(), at(of + "up").begin(), at(of + "up").end());
+    for (std::size_t neuron = 0; neuron < config_.ffn_dim; ++neuron) {
+      for (std::size_t i = 0; i < config_.d_model; ++i) all.push_back(at(of + "down")[i * config_.ffn_dim + neuron]);
+    }
+    return all;
   }
 
   static void add_neurons(const std::vector<float>& ffn, const Vector& h, Vector& to) {

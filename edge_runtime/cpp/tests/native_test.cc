@@ -104,15 +104,35 @@ TEST(NativeTest, LogitsAreWhatTheFormulaSaysWithEveryInstructionSet) {
   }
 }
 
-TEST(NativeTest, QuantisedAnchorsSayWhatTheirValuesSay) {
-  for (const DType dtype : {DType::kF16, DType::kBF16, DType::kI8, DType::kI4}) {
+TEST(NativeTest, AnchorsInTwoBytesSayWhatTheirValuesSay) {
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
     SCOPED_TRACE(name(dtype));
     const TempDir directory;
     const NativeAnchor anchor(directory, openlm_like(), dtype);
     const auto tokens = some_tokens(openlm_like(), 70);
     NativeContext context(anchor.open());
-    const bool rounded_cache = dtype == DType::kI8 || dtype == DType::kI4;
-    expect_near(forward(context, tokens), anchor.logits(tokens), rounded_cache ? 0.1 : 2e-3);
+    expect_near(forward(context, tokens), anchor.logits(tokens), 2e-3);
+  }
+}
+
+// Beside packed rows activations are rounded to 8 bits, which small random anchors do not average out; with wrong rows
+// or scales the error would be as large as the logits.
+TEST(NativeTest, PackedAnchorsSayAboutWhatTheirValuesSay) {
+  for (const DType dtype : {DType::kI8, DType::kI4}) {
+    SCOPED_TRACE(name(dtype));
+    const TempDir directory;
+    const NativeAnchor anchor(directory, openlm_like(), dtype);
+    const auto tokens = some_tokens(openlm_like(), 70);
+    NativeContext context(anchor.open());
+    const auto found = forward(context, tokens);
+    const auto wanted = anchor.logits(tokens);
+    double errors = 0;
+    double squares = 0;
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      errors += std::pow(static_cast<double>(found[i]) - wanted[i], 2);
+      squares += wanted[i] * wanted[i];
+    }
+    EXPECT_LT(std::sqrt(errors / squares), 0.08);
   }
 }
 

@@ -35,14 +35,17 @@ class NativeWriter {
   NativeWriter(std::string path, std::vector<NativeTensor> tensors, std::vector<Place> places,
                std::unique_ptr<DurableFile> file);
 
+  Status append_floats(const NativeTensor& tensor, std::span<const float> rows);
+  Status append_packed(const NativeTensor& tensor, std::span<const float> rows);
+
   std::string path_;
   std::vector<NativeTensor> tensors_;
   std::vector<Place> places_;
   std::unique_ptr<DurableFile> file_;
   std::size_t next_ = 0;           // the tensor under way
-  std::uint64_t rows_done_ = 0;    // of it
-  std::vector<std::byte> scales_;  // of it
-  std::vector<std::byte> data_;
+  std::uint64_t rows_done_ = 0;   // of it
+  std::vector<std::byte> block_;  // packed rows that do not fill a block yet
+  std::vector<std::byte> block_scales_;
 };
 
 }  // namespace edge

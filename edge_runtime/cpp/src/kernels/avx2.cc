@@ -49,6 +49,9 @@ struct Avx2 {
   }
 
   static F f16(const std::byte* from) { return _mm256_cvtph_ps(load_16_bytes(from)); }
+  static void store_f16(std::byte* to, F v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
   static F bf16(const std::byte* from) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load_16_bytes(from)), 16));
   }

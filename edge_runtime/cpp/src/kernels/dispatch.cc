@@ -6,6 +6,7 @@
 
 #include "kernels/cpu_features.h"
 #include "kernels/kernels.h"
+#include "kernels/packed.h"
 
 namespace edge {
 namespace {
@@ -43,6 +44,25 @@ const kernels::Kernels* table(Isa isa) {
 #endif
     default:
       return &kernels::kScalarKernels;
+  }
+}
+
+const kernels::PackedKernels* packed_table(Isa isa) {
+  switch (isa) {
+#if defined(EDGE_KERNELS_X86)
+    case Isa::kAvx2:
+      return &kernels::kAvx2PackedKernels;
+    case Isa::kAvx512:
+      return &kernels::kAvx512PackedKernels;
+#elif defined(EDGE_KERNELS_ARM64)
+    case Isa::kNeon:
+      return &kernels::kNeonPackedKernels;
+    case Isa::kNeonDotprod:
+    case Isa::kNeonI8mm:  // SMMLA wants pairs of rows side by side, which SDOT and a single token do not
+      return &kernels::kNeonDotprodPackedKernels;
+#endif
+    default:
+      return &kernels::kScalarPackedKernels;
   }
 }
 
@@ -91,6 +111,10 @@ const Kernels* kernels_of(Isa isa) {
 }
 
 const Kernels& active_kernels() { return *table(active_isa()); }
+
+const PackedKernels* packed_kernels_of(Isa isa) { return kernels_of(isa) == nullptr ? nullptr : packed_table(isa); }
+
+const PackedKernels& active_packed_kernels() { return *packed_table(active_isa()); }
 
 }  // namespace kernels
 }  // namespace edge

@@ -18,18 +18,23 @@ struct TokenScale {
   float inverse;  // q = round(x * inverse)
 };
 
-// From the bits of max|x|.
-static inline TokenScale token_scale(std::int32_t largest_bits) {
+// From the bits of max|x|, which kLimit stands for; below `smallest` it counts as zero.
+template <int kLimit>
+static inline TokenScale scale_of(std::int32_t largest_bits, float smallest) {
   float largest = 0;
   std::memcpy(&largest, &largest_bits, sizeof largest);
   constexpr std::int32_t kInfinityBits = 0x7F800000;
   if (largest_bits >= kInfinityBits) {
     return {__builtin_nanf(""), 0};
   }
-  if (largest < kSmallestActivation) {
+  if (largest < smallest) {
     return {0, 0};
   }
-  return {largest / static_cast<float>(kActivationLimit), static_cast<float>(kActivationLimit) / largest};
+  return {largest / static_cast<float>(kLimit), static_cast<float>(kLimit) / largest};
+}
+
+static inline TokenScale token_scale(std::int32_t largest_bits) {
+  return scale_of<kActivationLimit>(largest_bits, kSmallestActivation);
 }
 
 template <class V, class I8, class I4>
@@ -41,6 +46,7 @@ constexpr Kernels kernels_over() {
                   {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
           .swiglu = swiglu<V>,
           .exp = exp_in_place<V>,
+          .to_f16 = to_f16<V>,
           .sum = sum_parts<V>};
 }
 

@@ -69,6 +69,8 @@ struct Kernels {
   void (*swiglu)(float* gate, const float* up, std::size_t n) = nullptr;
   // v[i] = e^v[i], for v[i] <= 88; at most two units in the last place off, and 0 or at most 1e-38 below -87.
   void (*exp)(float* v, std::size_t n) = nullptr;
+  // As f32_to_f16 rounds; a NaN stays one.
+  void (*to_f16)(const float* v, std::size_t n, std::byte* out) = nullptr;
   // y[i] = parts[i] + parts[n + i] + ..., in this order. REQUIRES count >= 1.
   void (*sum)(const float* parts, std::size_t count, std::size_t n, float* y) = nullptr;
 

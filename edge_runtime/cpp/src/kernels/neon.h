@@ -48,6 +48,9 @@ struct Neon {
   static void sum4(F a, F b, F c, F d, float* to) { vst1q_f32(to, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
 
   static F f16(const std::byte* from) { return vcvt_f32_f16(vreinterpret_f16_u16(load_words(from))); }
+  static void store_f16(std::byte* to, F v) {
+    vst1_u16(reinterpret_cast<std::uint16_t*>(to), vreinterpret_u16_f16(vcvt_f16_f32(v)));
+  }
   static F bf16(const std::byte* from) { return vreinterpretq_f32_u32(vshll_n_u16(load_words(from), 16)); }
   static F broadcast_f16(const std::byte* from) {
     std::uint16_t bits = 0;

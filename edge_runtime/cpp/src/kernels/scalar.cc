@@ -148,6 +148,13 @@ void exp_in_place(float* v, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) v[i] = std::exp(v[i]);
 }
 
+void to_f16(const float* v, std::size_t n, std::byte* out) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint16_t bits = f32_to_f16(v[i]);
+    std::memcpy(out + i * sizeof bits, &bits, sizeof bits);
+  }
+}
+
 void sum(const float* parts, std::size_t count, std::size_t n, float* y) {
   for (std::size_t i = 0; i < n; ++i) {
     y[i] = parts[i];
@@ -167,6 +174,7 @@ const Kernels kScalarKernels = {
             {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
     .swiglu = swiglu,
     .exp = exp_in_place,
+    .to_f16 = to_f16,
     .sum = sum,
 };
 

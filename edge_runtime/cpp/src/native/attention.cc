@@ -98,15 +98,13 @@ std::uint64_t KvCache::bytes(const NativeConfig& config, DType dtype) {
   return std::uint64_t{2} * config.layers * config.kv_heads * row_bytes(dtype, config.head_dim) * config.context_length;
 }
 
-void KvCache::store(std::byte* matrix, std::size_t position, const float* vector) const {
+void KvCache::store(const kernels::Kernels& kernels, std::byte* matrix, std::size_t position,
+                    const float* vector) const {
   std::byte* const row = matrix + position * row_bytes(dtype_, head_dim_);
   if (dtype_ == DType::kF32) {
     std::memcpy(row, vector, head_dim_ * sizeof(float));
-    return;
-  }
-  for (std::size_t i = 0; i < head_dim_; ++i) {
-    const std::uint16_t bits = f32_to_f16(vector[i]);
-    std::memcpy(row + i * sizeof bits, &bits, sizeof bits);
+  } else {
+    kernels.to_f16(vector, head_dim_, row);
   }
 }
 

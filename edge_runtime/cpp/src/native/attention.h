@@ -21,7 +21,7 @@ class KvCache {
   std::byte* keys(std::size_t layer, std::size_t head) const { return place(layer, 0, head); }
   std::byte* values(std::size_t layer, std::size_t head) const { return place(layer, 1, head); }
   // Writes a head's key or value of one position.
-  void store(std::byte* matrix, std::size_t position, const float* vector) const;
+  void store(const kernels::Kernels& kernels, std::byte* matrix, std::size_t position, const float* vector) const;
 
  private:
   std::byte* place(std::size_t layer, std::size_t which, std::size_t head) const {

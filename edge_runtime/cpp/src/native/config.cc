@@ -128,7 +128,9 @@ std::vector<NativeTensor> native_tensors(const NativeConfig& config, DType dtype
     }
     add("attention_out", dtype, {d, queries});
     add("ffn_norm", DType::kF32, {d});
-    add("ffn", dtype, {3, config.ffn_dim, d});
+    add("gate", dtype, {config.ffn_dim, d});
+    add("up", dtype, {config.ffn_dim, d});
+    add("down", dtype, {d, config.ffn_dim});
   }
   tensors.push_back({"norm", DType::kF32, {d}});
   if (!config.tied_embeddings) tensors.push_back({"head", dtype, {config.vocab_size, d}});

@@ -4,12 +4,12 @@
 #include <vector>
 
 #include "edge_runtime/lease_registry.h"
-#include "edge_runtime/memory_ffn.h"
 #include "edge_runtime/native.h"
 #include "native/arithmetic.h"
 #include "native/attention.h"
-#include "native/limits.h"
-#include "native/projection.h"
+#include "native/feed_forward.h"
+#include "native/inputs.h"
+#include "native/product.h"
 #include "native/thread_team.h"
 #include "native/weights.h"
 
@@ -55,21 +55,35 @@ struct NativeContext::Impl {
         weights(model.weights),
         parallel(model.team),
         kernels(kernels::active_kernels()),
-        project(kernels, parallel),
+        products(kernels, kernels::active_packed_kernels()),
+        inputs(kernels::active_packed_kernels()),
+        feed_forward(kernels, kernels::active_packed_kernels(), parallel),
         cache(of, model.kv_dtype()),
         logits(of.vocab_size) {}
 
-  void embed(std::span<const std::int64_t> tokens);
+  void make_room(std::size_t tokens);
+  void embed(std::span<const std::int64_t> tokens, std::size_t position);
+  void normalise(const float* gains, DType dtype, std::size_t tokens);
   void attention(std::size_t layer, std::size_t tokens, std::size_t position);
-  Status ffn(std::size_t layer, std::size_t tokens, MemorySource* memory, std::uint32_t slot);
   Status through_layers(std::size_t tokens, std::size_t position, MemorySource* memory);
   void head(std::size_t last);
+
+  // Calls what(t) for every token.
+  template <typename What>
+  void for_each_token(std::size_t tokens, const What& what) {
+    constexpr std::size_t kTogether = 8;
+    parallel.run((tokens + kTogether - 1) / kTogether, [&](std::size_t tile) {
+      for (std::size_t t = tile * kTogether; t < std::min(tokens, (tile + 1) * kTogether); ++t) what(t);
+    });
+  }
 
   const NativeConfig& config;
   const native::Weights& weights;
   Parallel& parallel;
   const kernels::Kernels& kernels;
-  native::Projection project;
+  native::Products products;
+  native::Inputs inputs;  // of the matrix whose turn it is
+  native::FeedForward feed_forward;
   native::KvCache cache;
   std::vector<native::Rotation> rotations;  // a token of the chunk
   std::vector<float> stream;                // [tokens, d]: the residual stream
@@ -77,33 +91,54 @@ struct NativeContext::Impl {
   std::vector<float> qkv;
   std::vector<float> queries;
   std::vector<float> attended;
-  std::vector<float> added;  // [tokens, d]: what a branch adds to the stream
-  std::vector<MemoryRows> neurons;
   std::vector<MemoryRows> leased;
-  std::vector<float> scratch;
   std::vector<float> logits;
 };
 
-void NativeContext::Impl::embed(std::span<const std::int64_t> tokens) {
+void NativeContext::Impl::make_room(std::size_t tokens) {
+  if (tokens <= rotations.size()) return;
+  rotations.assign(tokens, native::Rotation(config.head_dim, config.rope_theta));
+  stream.resize(tokens * config.d_model);
+  normed.resize(tokens * config.d_model);
+  qkv.resize(tokens * (config.query_width() + 2 * config.kv_width()));
+  queries.resize(tokens * config.query_width());
+  attended.resize(tokens * config.query_width());
+}
+
+void NativeContext::Impl::embed(std::span<const std::int64_t> tokens, std::size_t position) {
   const std::size_t d = config.d_model;
-  const native::Matrix& table = weights.embedding;
-  const std::size_t bytes = row_bytes(table.dtype, d);
-  const std::size_t scale_bytes = row_scale_bytes(table.dtype, d);
-  for (std::size_t t = 0; t < tokens.size(); ++t) {
-    const auto row = static_cast<std::size_t>(tokens[t]);
-    dequantize_row(table.dtype, table.data + row * bytes,
-                   table.scales == nullptr ? nullptr : table.scales + row * scale_bytes, {stream.data() + t * d, d});
-  }
+  for_each_token(tokens.size(), [&](std::size_t t) {
+    rotations[t].turn_to(position + t);
+    weights.embedding.row(static_cast<std::size_t>(tokens[t]), {stream.data() + t * d, d});
+  });
+}
+
+// The stream, normalised, as the inputs of matrices of this dtype.
+void NativeContext::Impl::normalise(const float* gains, DType dtype, std::size_t tokens) {
+  const std::size_t d = config.d_model;
+  inputs.shape(dtype, d, tokens);
+  for_each_token(tokens, [&](std::size_t t) {
+    float* const y = normed.data() + t * d;
+    native::normalise(stream.data() + t * d, gains, d, config.norm_eps, config.centred_norm, y);
+    inputs.set(t, 0, d, y);
+  });
 }
 
 void NativeContext::Impl::attention(std::size_t layer, std::size_t tokens, std::size_t position) {
   const native::Layer& of = weights.layers[layer];
+  const std::size_t d = config.d_model;
   const std::size_t query_width = config.query_width();
   const std::size_t kv_width = config.kv_width();
   const std::size_t dim = config.head_dim;
-  project(of.qkv, normed.data(), tokens, qkv.data());
-  for (std::size_t t = 0; t < tokens; ++t) {
-    float* const query = qkv.data() + t * (query_width + 2 * kv_width);
+  const std::size_t width = query_width + 2 * kv_width;
+  products.run(of.qkv, inputs, parallel, [&](const native::Tile& tile) {
+    for (std::size_t t = 0; t < tile.tokens; ++t) {
+      std::copy_n(tile.values + t * native::kTileRows, tile.rows,
+                  qkv.data() + (tile.first_token + t) * width + tile.first_row);
+    }
+  });
+  for_each_token(tokens, [&](std::size_t t) {
+    float* const query = qkv.data() + t * width;
     float* const key = query + query_width;
     const float* const value = key + kv_width;
     if (config.qk_norm) {
@@ -114,45 +149,37 @@ void NativeContext::Impl::attention(std::size_t layer, std::size_t tokens, std::
     std::copy_n(query, query_width, queries.data() + t * query_width);
     for (std::size_t head = 0; head < config.kv_heads; ++head) {
       rotations[t].apply(key + head * dim);
-      cache.store(cache.keys(layer, head), position + t, key + head * dim);
-      cache.store(cache.values(layer, head), position + t, value + head * dim);
+      cache.store(kernels, cache.keys(layer, head), position + t, key + head * dim);
+      cache.store(kernels, cache.values(layer, head), position + t, value + head * dim);
     }
-  }
+  });
   native::attend(kernels, config, cache, layer, queries.data(), tokens, position, attended.data(), parallel);
-  project(of.attention_out, attended.data(), tokens, added.data());
-}
-
-Status NativeContext::Impl::ffn(std::size_t layer, std::size_t tokens, MemorySource* memory, std::uint32_t slot) {
-  const native::Matrix& of = weights.layers[layer].ffn;
-  neurons.assign(1, {of.dtype, config.ffn_dim, of.data, of.scales});
-  if (memory != nullptr) {
-    if (auto status = memory->layer(slot, leased); !status) return status;
-    neurons.insert(neurons.end(), leased.begin(), leased.end());
-  }
-  const std::size_t needed = memory_ffn_scratch(neurons, tokens, config.d_model);
-  if (scratch.size() < needed) scratch.resize(needed);
-  memory_ffn(neurons, normed.data(), tokens, config.d_model, added.data(), scratch, parallel);
-  return {};
+  inputs.shape(of.attention_out.dtype, query_width, tokens);
+  for_each_token(tokens, [&](std::size_t t) { inputs.set(t, 0, query_width, attended.data() + t * query_width); });
+  products.run(of.attention_out, inputs, parallel, [&](const native::Tile& tile) {
+    for (std::size_t t = 0; t < tile.tokens; ++t) {
+      native::add_to(stream.data() + (tile.first_token + t) * d + tile.first_row, tile.values + t * native::kTileRows,
+                     tile.rows);
+    }
+  });
 }
 
 Status NativeContext::Impl::through_layers(std::size_t tokens, std::size_t position, MemorySource* memory) {
-  const std::size_t d = config.d_model;
-  const auto normalise_all = [&](const float* gains) {
-    for (std::size_t t = 0; t < tokens; ++t) {
-      native::normalise(stream.data() + t * d, gains, d, config.norm_eps, config.centred_norm, normed.data() + t * d);
-    }
-  };
   auto carrier = config.memory_layers.begin();
-  for (std::size_t layer = 0; layer < config.layers; ++layer) {
-    normalise_all(weights.layers[layer].attention_norm);
-    attention(layer, tokens, position);
-    native::add_to(stream.data(), added.data(), tokens * d);
-    normalise_all(weights.layers[layer].ffn_norm);
-    const bool carries = carrier != config.memory_layers.end() && *carrier == layer;
-    const auto slot = static_cast<std::uint32_t>(carrier - config.memory_layers.begin());
-    if (auto status = ffn(layer, tokens, carries ? memory : nullptr, slot); !status) return status;
-    if (carries) ++carrier;
-    native::add_to(stream.data(), added.data(), tokens * d);
+  for (std::size_t index = 0; index < config.layers; ++index) {
+    const native::Layer& layer = weights.layers[index];
+    normalise(layer.attention_norm, layer.qkv.dtype, tokens);
+    attention(index, tokens, position);
+    normalise(layer.ffn_norm, layer.gate.dtype, tokens);
+    leased.clear();
+    if (carrier != config.memory_layers.end() && *carrier == index) {
+      const auto slot = static_cast<std::uint32_t>(carrier - config.memory_layers.begin());
+      if (memory != nullptr) {
+        if (auto status = memory->layer(slot, leased); !status) return status;
+      }
+      ++carrier;
+    }
+    feed_forward(layer, inputs, normed.data(), leased, stream.data());
   }
   return {};
 }
@@ -160,7 +187,10 @@ Status NativeContext::Impl::through_layers(std::size_t tokens, std::size_t posit
 void NativeContext::Impl::head(std::size_t last) {
   const std::size_t d = config.d_model;
   native::normalise(stream.data() + last * d, weights.norm, d, config.norm_eps, config.centred_norm, normed.data());
-  project(weights.head, normed.data(), 1, logits.data());
+  inputs.shape(weights.head.dtype, d, 1);
+  inputs.set(0, 0, d, normed.data());
+  products.run(weights.head, inputs, parallel,
+               [&](const native::Tile& tile) { std::copy_n(tile.values, tile.rows, logits.data() + tile.first_row); });
 }
 
 NativeContext::NativeContext(std::shared_ptr<NativeModel> model)
@@ -197,16 +227,8 @@ Result<std::span<const float>> NativeContext::forward(std::span<const std::int64
   std::size_t position = position_;
   for (std::size_t first = 0; first < tokens.size(); first += native::kPrefill) {
     const std::size_t count = std::min(native::kPrefill, tokens.size() - first);
-    if (count > work.rotations.size()) {
-      work.rotations.assign(count, native::Rotation(config.head_dim, config.rope_theta));
-      for (auto* const of_width_d : {&work.stream, &work.normed, &work.added})
-        of_width_d->resize(count * config.d_model);
-      work.qkv.resize(count * (config.query_width() + 2 * config.kv_width()));
-      work.queries.resize(count * config.query_width());
-      work.attended.resize(count * config.query_width());
-    }
-    for (std::size_t t = 0; t < count; ++t) work.rotations[t].turn_to(position + t);
-    work.embed(tokens.subspan(first, count));
+    work.make_room(count);
+    work.embed(tokens.subspan(first, count), position);
     if (auto status = work.through_layers(count, position, source.get()); !status) {
       return tl::make_unexpected(std::move(status.error()));
     }

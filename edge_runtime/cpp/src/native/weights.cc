@@ -5,6 +5,7 @@
 
 #include "native/limits.h"
 #include "native/mapped_bytes.h"
+#include "native/packing.h"
 #include "native/stored.h"
 #include "safetensors_header.h"
 
@@ -33,13 +34,16 @@ class Finder {
       return {};
     }
     Matrix matrix{tensor.dtype, tensor.rows(), tensor.columns(), place(wanted.name, entry), nullptr};
-    if (has_scales(tensor.dtype)) matrix.scales = scales(tensor);
+    if (is_packed(tensor.dtype)) matrix.scales = scales(tensor);
     return matrix;
   }
   const float* gains(const NativeTensor& wanted) {
     const Matrix found = matrix(wanted);
     if (found.data != nullptr && found.dtype != DType::kF32) keep("the tensor '" + wanted.name + "' is not F32");
     return reinterpret_cast<const float*>(found.data);
+  }
+  void require(bool holds, const std::string& what) {
+    if (!holds) keep(what);
   }
   const Status& status() const { return status_; }
 
@@ -79,6 +83,21 @@ class Finder {
 
 }  // namespace
 
+void Matrix::row(std::size_t index, std::span<float> out) const {
+  const std::size_t bytes = row_bytes(dtype, columns);
+  if (!is_packed(dtype)) {
+    dequantize_row(dtype, data + index * bytes, nullptr, out);
+    return;
+  }
+  std::vector<std::byte> row(bytes);
+  std::vector<std::byte> of_row(row_scale_bytes(dtype, columns));
+  const std::size_t block = index / kernels::kPackedRows;
+  unpack_row(dtype, data + block * kernels::packed_block_bytes(dtype, columns),
+             scales + block * kernels::packed_scale_bytes(dtype, columns), columns, index % kernels::kPackedRows,
+             row.data(), of_row.data());
+  dequantize_row(dtype, row.data(), of_row.data(), out);
+}
+
 Result<Weights> Weights::open(const std::string& path, const NativeConfig& config) {
   auto file = MappedBytes::open(path);
   if (!file) return tl::make_unexpected(std::move(file.error()));
@@ -89,7 +108,8 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
     return fail(ErrorCode::kBadFormat, path + ": not a native anchor (metadata 'format' is not " + kFormat + ")");
   }
   if (const auto version = metadata_number(*header, path, "version", kVersion, kVersion); !version) {
-    return fail(ErrorCode::kUnsupported, version.error().message + ": update edge-runtime");
+    return fail(ErrorCode::kUnsupported,
+                version.error().message + ": export the anchor again, or update edge-runtime if it is newer");
   }
   Finder find(*header, **file);
   Weights weights;
@@ -107,7 +127,10 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
     }
     layer.attention_out = find.matrix(*next++);
     layer.ffn_norm = find.gains(*next++);
-    layer.ffn = find.matrix(*next++);
+    layer.gate = find.matrix(*next++);
+    layer.up = find.matrix(*next++);
+    find.require(layer.gate.dtype == layer.up.dtype, "a layer's 'gate' and 'up' differ in dtype");
+    layer.down = find.matrix(*next++);
   }
   weights.norm = find.gains(*next++);
   weights.head = config.tied_embeddings ? weights.embedding : find.matrix(*next++);

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,13 +14,16 @@ namespace edge::native {
 
 class MappedBytes;
 
-// Rows one after another, and their scales, null for float dtypes.
+// Float rows one after another, or packed ones (kernels/packed.h) and their scales.
 struct Matrix {
   DType dtype = DType::kF32;
   std::size_t rows = 0;
   std::size_t columns = 0;
   const std::byte* data = nullptr;
-  const std::byte* scales = nullptr;
+  const std::byte* scales = nullptr;  // null for float dtypes
+
+  // out[i] for i < columns
+  void row(std::size_t index, std::span<float> out) const;
 };
 
 struct Layer {
@@ -29,7 +33,9 @@ struct Layer {
   const float* ffn_norm = nullptr;
   Matrix qkv;
   Matrix attention_out;
-  Matrix ffn;  // W1, W2 and W3, a row a neuron, as a block of FFN memory has them
+  Matrix gate;  // W1, a row a neuron
+  Matrix up;    // W2, likewise
+  Matrix down;  // W3, a column a neuron
 };
 
 // Immutable; the pointers live as long as it does.

@@ -4,10 +4,12 @@
 #include "durable.h"
 #include "edge_runtime/native_writer.h"
 #include "native/limits.h"
+#include "native/packing.h"
 #include "native/stored.h"
 
 namespace edge {
 
+using native::is_packed;
 using Json = nlohmann::ordered_json;  // so that equal anchors give equal bytes
 
 struct NativeWriter::Place {
@@ -72,7 +74,7 @@ Result<NativeWriter> NativeWriter::create(const std::string& path, const NativeC
     }
     Place place;
     place.data = layout.add(tensor.name, native::stored_data(tensor));
-    if (native::has_scales(tensor.dtype)) {
+    if (is_packed(tensor.dtype)) {
       place.scales = layout.add(tensor.name + native::kScales, native::stored_scales(tensor));
     }
     places.push_back(place);
@@ -107,24 +109,60 @@ Status NativeWriter::append(std::span<const float> rows) {
                                                  " values are not whole rows of " + tensor.name +
                                                  ", or reach beyond it");
   }
+  if (auto status = is_packed(tensor.dtype) ? append_packed(tensor, rows) : append_floats(tensor, rows); !status) {
+    return fail(status.error().code, path_ + ": " + tensor.name + ": " + status.error().message);
+  }
+  rows_done_ += count;
+  if (rows_done_ == tensor.rows()) {
+    rows_done_ = 0;
+    ++next_;
+  }
+  return {};
+}
+
+Status NativeWriter::append_floats(const NativeTensor& tensor, std::span<const float> rows) {
+  const std::uint64_t columns = tensor.columns();
   const std::size_t bytes = row_bytes(tensor.dtype, columns);
-  const std::size_t scale_bytes = row_scale_bytes(tensor.dtype, columns);
-  data_.resize(count * bytes);
-  scales_.resize((rows_done_ + count) * scale_bytes);
-  for (std::uint64_t row = 0; row < count; ++row) {
-    if (auto status = quantize_row(tensor.dtype, rows.subspan(row * columns, columns), data_.data() + row * bytes,
-                                   scales_.data() + (rows_done_ + row) * scale_bytes);
-        !status) {
-      return fail(status.error().code, path_ + ": " + tensor.name + ": " + status.error().message);
+  std::vector<std::byte> data(rows.size() / columns * bytes);
+  for (std::uint64_t row = 0; row * columns < rows.size(); ++row) {
+    const auto values = rows.subspan(row * columns, columns);
+    if (auto status = quantize_row(tensor.dtype, values, data.data() + row * bytes, nullptr); !status) return status;
+  }
+  return file_->write(places_[next_].data + rows_done_ * bytes, data);
+}
+
+// Rows wait in `block_` until there are 16 of them, or no more.
+Status NativeWriter::append_packed(const NativeTensor& tensor, std::span<const float> rows) {
+  const std::uint64_t columns = tensor.columns();
+  const std::size_t block_bytes = kernels::packed_block_bytes(tensor.dtype, columns);
+  const std::size_t scale_bytes = kernels::packed_scale_bytes(tensor.dtype, columns);
+  std::vector<std::byte> row_data(row_bytes(tensor.dtype, columns));
+  std::vector<std::byte> row_scales(row_scale_bytes(tensor.dtype, columns));
+  std::vector<std::byte> block = block_;
+  std::vector<std::byte> block_scales = block_scales_;
+  std::vector<std::byte> data;
+  std::vector<std::byte> scales;
+  std::uint64_t row = rows_done_;
+  const std::uint64_t first_block = row / kernels::kPackedRows;
+  for (; !rows.empty(); rows = rows.subspan(columns), ++row) {
+    if (row % kernels::kPackedRows == 0) {
+      block.assign(block_bytes, std::byte{0});
+      block_scales.assign(scale_bytes, std::byte{0});
+    }
+    if (auto status = quantize_row(tensor.dtype, rows.first(columns), row_data.data(), row_scales.data()); !status) {
+      return status;
+    }
+    native::pack_row(tensor.dtype, row_data.data(), row_scales.data(), columns, row % kernels::kPackedRows,
+                     block.data(), block_scales.data());
+    if ((row + 1) % kernels::kPackedRows == 0 || row + 1 == tensor.rows()) {
+      data.insert(data.end(), block.begin(), block.end());
+      scales.insert(scales.end(), block_scales.begin(), block_scales.end());
     }
   }
-  if (auto status = file_->write(places_[next_].data + rows_done_ * bytes, data_); !status) return status;
-  rows_done_ += count;
-  if (rows_done_ < tensor.rows()) return {};
-  if (auto status = file_->write(places_[next_].scales, scales_); !scales_.empty() && !status) return status;
-  scales_.clear();
-  rows_done_ = 0;
-  ++next_;
+  if (auto status = file_->write(places_[next_].data + first_block * block_bytes, data); !status) return status;
+  if (auto status = file_->write(places_[next_].scales + first_block * scale_bytes, scales); !status) return status;
+  block_ = std::move(block);
+  block_scales_ = std::move(block_scales);
   return {};
 }
 
