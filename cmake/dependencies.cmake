@@ -50,3 +50,26 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
     message(STATUS "liburing not found: direct reads run on threads (Debian: liburing-dev)")
   endif()
 endif()
+
+# The expressions by which tokenizers cut text: Unicode classes, lookahead, and limits on what a hostile one may cost.
+# The archive where there is one, for the same reason.
+find_path(PCRE2_INCLUDE_DIR pcre2.h)
+find_library(PCRE2_LIBRARY NAMES libpcre2-8.a pcre2-8)
+if(NOT PCRE2_INCLUDE_DIR OR NOT PCRE2_LIBRARY)
+  set(PCRE2_BUILD_PCRE2GREP OFF CACHE INTERNAL "")
+  set(PCRE2_BUILD_TESTS OFF CACHE INTERNAL "")
+  FetchContent_Declare(pcre2 GIT_REPOSITORY https://github.com/PCRE2Project/pcre2.git GIT_TAG pcre2-10.42)
+  FetchContent_MakeAvailable(pcre2)
+  set(PCRE2_INCLUDE_DIR ${pcre2_BINARY_DIR})
+  set(PCRE2_LIBRARY pcre2-8-static)
+endif()
+
+# Unicode's normal forms, which tokenizers ask for.
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h)
+find_library(UTF8PROC_LIBRARY NAMES libutf8proc.a utf8proc)
+if(NOT UTF8PROC_INCLUDE_DIR OR NOT UTF8PROC_LIBRARY)
+  FetchContent_Declare(utf8proc GIT_REPOSITORY https://github.com/JuliaStrings/utf8proc.git GIT_TAG v2.8.0)
+  FetchContent_MakeAvailable(utf8proc)
+  set(UTF8PROC_INCLUDE_DIR ${utf8proc_SOURCE_DIR})
+  set(UTF8PROC_LIBRARY utf8proc)
+endif()

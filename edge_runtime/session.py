@@ -47,6 +47,7 @@ class Session:
         self._memory = Leasing(runtime, self.routing)
         # Sampled last, and not yet in the KV cache.
         self._pending: list[int] = []
+        self._tokens: list[int] = []  # in the KV cache, and those that wait: what a repetition penalty counts
         self._messages: list[Message] = []
         self._transcript = ""  # the text in the KV cache
 
@@ -63,6 +64,8 @@ class Session:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
         seed: int = 0,
         memory: MemoryMode | None = None,
         blocked: Sequence[Node] = (),
@@ -82,7 +85,9 @@ class Session:
             ChecksumError, StorageError: the blocks could not be read.
             InvalidArgumentError: an argument is out of range.
         """
-        request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
+        request = self._request(
+            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, memory, blocked, stop
+        )
         self.reset()
         prompt = readable(prompt)
         return self._generate(prompt, prompt, request)
@@ -95,6 +100,8 @@ class Session:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
         seed: int = 0,
         memory: MemoryMode | None = None,
         blocked: Sequence[Node] = (),
@@ -105,7 +112,9 @@ class Session:
         The message alone is routed, as `routing` says, so that a change of topic changes the blocks; the KV cache is
         kept.
         """
-        request = self._request(max_tokens, temperature, top_k, top_p, seed, memory, blocked, stop)
+        request = self._request(
+            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, memory, blocked, stop
+        )
         return self._chat(readable(message), request)
 
     def route(self, prompt: str, blocked: Sequence[Node] = ()) -> Route:
@@ -117,7 +126,7 @@ class Session:
     def reset(self) -> None:
         """Empties the KV cache and the conversation. The lease stays until the next fetch needs its place."""
         self._context.reset()
-        self._pending, self._messages, self._transcript = [], [], ""
+        self._pending, self._messages, self._transcript, self._tokens = [], [], "", []
         self._memory.reset()
 
     def close(self) -> None:
@@ -141,6 +150,8 @@ class Session:
         temperature: float | None,
         top_k: int | None,
         top_p: float,
+        min_p: float,
+        repetition_penalty: float,
         seed: int,
         memory: MemoryMode | None,
         blocked: Sequence[Node],
@@ -160,7 +171,14 @@ class Session:
             )
         return _Request(
             count,
-            Sampler(defaults.temperature if temperature is None else temperature, top_k, top_p, seed),
+            Sampler(
+                defaults.temperature if temperature is None else temperature,
+                top_k,
+                top_p,
+                seed,
+                min_p,
+                repetition_penalty,
+            ),
             memory,
             tuple(blocked),
             defaults.stop if stop is None else tuple(stop),
@@ -174,7 +192,7 @@ class Session:
         else:
             # The template rewrote what went before, so the KV cache no longer matches it.
             self._context.reset()
-            self._pending, new = [], rendered
+            self._pending, self._tokens, new = [], [], rendered
         self._transcript = rendered
         yield from self._generate(new, message, request)
         self._messages = [*messages, {"role": "assistant", "content": self._transcript[len(rendered) :]}]
@@ -212,6 +230,8 @@ class Session:
         self._pending = []
         follows = request.memory == "fetched" and self.routing.when == "tokens"
         recent = list(prompt)
+        self._tokens += prompt
+        request.sampler.accept(self._tokens)
         pieces = Detokenizer(self.runtime.tokenizer, prompt)
         stop, eos = StopTexts(request.stop), self.runtime.bundle.manifest.tokens.eos
         first = last = 0.0
@@ -235,6 +255,8 @@ class Session:
                 if stop.reached or full or stats.generated_tokens == request.max_tokens:
                     break
                 recent.append(token)
+                self._tokens.append(token)
+                request.sampler.accept([token])
                 if follows and stats.generated_tokens % self.routing.every == 0:
                     handle = self._memory.follow(recent, request.blocked, stats, handle)
                 logits = self._context.forward(np.array([token], np.int64), handle)

@@ -10,12 +10,14 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-apt_packages=(g++ cmake ninja-build libgtest-dev nlohmann-json3-dev libxxhash-dev libexpected-dev liburing-dev)
-brew_packages=(cmake ninja googletest nlohmann-json xxhash tl-expected)
+apt_packages=(g++ cmake ninja-build libgtest-dev nlohmann-json3-dev libxxhash-dev libexpected-dev liburing-dev libpcre2-dev libutf8proc-dev)
+brew_packages=(cmake ninja googletest nlohmann-json xxhash tl-expected pcre2 utf8proc)
 case "${1:-}" in
   "") ;;
   fuzz) apt_packages+=(clang-19 libclang-rt-19-dev) ;;                                    # libFuzzer
-  arm64) apt_packages+=(g++-aarch64-linux-gnu gcc-aarch64-linux-gnu qemu-user-static googletest) ;;  # GoogleTest's sources
+  arm64)  # GoogleTest's sources; the libraries that the core links, as that machine has them
+    apt_packages+=(g++-aarch64-linux-gnu gcc-aarch64-linux-gnu qemu-user-static googletest libpcre2-dev:arm64 libutf8proc-dev:arm64)
+    ;;
   *) die "unknown argument '$1': none, fuzz or arm64" ;;
 esac
 
@@ -25,7 +27,7 @@ install_with_apt() {
   python_path=$(command -v "${PYTHON:-python3}" || true)
   case "$python_path" in "" | /usr/bin/*) apt_packages+=(python3 python3-dev python3-venv) ;; esac
   for package in "${apt_packages[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
+    dpkg-query -W -f='${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
   say "installing system packages with apt-get: ${missing[*]}"
@@ -35,6 +37,7 @@ install_with_apt() {
     as_root=(sudo)
   fi
   # The index of a fresh machine may be empty or stale, so it is read first.
+  case "${missing[*]}" in *:arm64*) "${as_root[@]}" dpkg --add-architecture arm64 ;; esac
   "${as_root[@]}" apt-get update -qq
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_bench.banks import PAPER
-from edge_export.source import ANCHOR_DTYPES
+from edge_export.source import DTYPES
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
+
+AT_4_BITS = {"executorch": "8da4w", "native": "i4"}
 
 
 def parameters(text: str) -> float:
@@ -38,10 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory-dtype", default="i8", choices=("f16", "i8", "i4"), help="of the bank (default: i8)"
     )
     parser.add_argument(
+        "--engine",
+        default="executorch",
+        choices=tuple(AT_4_BITS),
+        help="of the program (default: executorch)",
+    )
+    parser.add_argument(
         "--anchor-dtype",
-        default="8da4w",
-        choices=ANCHOR_DTYPES,
-        help="of the program's weights (default: 8da4w)",
+        metavar="DTYPE",
+        help="of the program's weights: f32, int8 or 8da4w; of the native engine f32, f16, i8 or i4 "
+        "(default: at 4 bits)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all weights (default: 0)")
 
@@ -53,14 +61,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"{out}: it exists and is not of synth: name another directory")
     if arguments.seed < 0:
         raise InvalidArgumentError(f"--seed {arguments.seed}: it must be 0 or more")
+    dtypes = DTYPES[arguments.engine]
+    dtype = arguments.anchor_dtype or AT_4_BITS[arguments.engine]
+    if dtype not in dtypes:
+        raise InvalidArgumentError(f"--anchor-dtype {dtype}: {arguments.engine} has {', '.join(dtypes)}")
     from edge_bench.synthetic import Synthetic
 
     plan = Synthetic(
         arguments.anchor,
         arguments.bank,
         arguments.memory_dtype,
-        arguments.anchor_dtype,
+        dtype,
         arguments.seed,
+        arguments.engine,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:

@@ -27,7 +27,7 @@ from edge_bench.banks import (
     require_space,
     sample_nodes,
 )
-from edge_bench.programs import cached_embedder, cached_program
+from edge_bench.programs import cached_embedder, cached_program, write_random_native
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
 
@@ -43,13 +43,15 @@ OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4."""
+    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch or
+    native, whose names anchor_dtype takes."""
 
     name: str
     bank_parameters: float | None = None
     memory_dtype: str = "i8"
     anchor_dtype: str = "8da4w"
     seed: int = 0
+    engine: str = "executorch"
 
     @property
     def anchor(self) -> AnchorConfig:
@@ -104,6 +106,7 @@ class Synthetic:
             "bank_parameters": self._parameters(self.nodes),
             "memory_dtype": self.memory_dtype,
             "anchor_dtype": self.anchor_dtype,
+            "engine": self.engine,
             "seed": self.seed,
         }
 
@@ -129,8 +132,13 @@ class Synthetic:
         tokenizer.save(str(out / "tokenizer.json"))
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (out / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
-        shutil.copyfile(program, out / "anchor.paged.pte")
+        if self.engine == "native":
+            write_random_native(
+                self.anchor, self.anchor_dtype, self.seed, out / self._program["path"], report
+            )
+        else:
+            program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
+            shutil.copyfile(program, out / self._program["path"])
         embedder, embedder_tokenizer = cached_embedder(report)
         shutil.copyfile(embedder, out / "router/minilm.pte")
         shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
@@ -161,9 +169,16 @@ class Synthetic:
             documents.append(count)
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
 
+    @property
+    def _program(self) -> dict[str, Any]:
+        from edge_export.native import PATH
+        from edge_export.programs import program_entry
+
+        native = {"engine": "native", "path": PATH} if self.engine == "native" else {}
+        return program_entry(MAX_PREFILL, self.anchor_dtype) | native
+
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
         from edge_export.bundle import file_entry
-        from edge_export.programs import program_entry
         from edge_export.routers import program_embedder
 
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
@@ -203,7 +218,7 @@ class Synthetic:
                 "embedders": [program_embedder("minilm")],
                 "default": "minilm",
             },
-            "programs": [program_entry(MAX_PREFILL, self.anchor_dtype)],
+            "programs": [self._program],
             "state": "memory/state-1.json",
             "files": {path.relative_to(out).as_posix(): file_entry(path) for path in files},
             "provenance": {"synth": self.to_json(), "version": metadata.version("edge-runtime")},

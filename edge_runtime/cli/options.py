@@ -64,6 +64,18 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-p", type=float, default=1.0, help="draw among the likeliest, up to this probability"
     )
+    parser.add_argument(
+        "--min-p",
+        type=float,
+        default=0.0,
+        help="draw among tokens of this share of the likeliest one's probability",
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        help="above 1 makes tokens that the text has less likely (default: 1)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     parser.add_argument(
         "--memory",
@@ -88,6 +100,8 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, object]:
         "temperature",
         "top_k",
         "top_p",
+        "min_p",
+        "repetition_penalty",
         "seed",
         "memory",
         "blocked",

@@ -46,6 +46,16 @@ def write(plan: Synthetic, out: Path) -> Bundle:
     return Bundle.open(out)
 
 
+@pytest.mark.parametrize("dtype", ["f32", "i8", "i4"])
+def test_a_native_bundle_verifies_and_answers(toy: None, tmp_path: Path, dtype: str) -> None:
+    plan = Synthetic("toy", anchor_dtype=dtype, engine="native")
+    bundle = write(plan, tmp_path / "toy.bundle")
+    assert [finding for _, _, finding in bundle.verify() if finding] == []
+    assert [(p.engine, p.dtype) for p in bundle.manifest.programs] == [("native", dtype)]
+    with Runtime.open(bundle.directory).session() as session:
+        assert "".join(session.generate("A prompt", max_tokens=6, memory="generic"))
+
+
 @pytest.mark.parametrize("dtype", ["i8", "i4", "f16"])
 def test_a_bundle_verifies_and_answers(toy: None, tmp_path: Path, dtype: str) -> None:
     bundle = write(Synthetic("toy", memory_dtype=dtype), tmp_path / "toy.bundle")

@@ -59,9 +59,13 @@ class PyContext {
     const std::scoped_lock lock(mutex_);
     return context_.position();
   }
-  void reset() {
+  void rewind(std::size_t position) {
     const std::scoped_lock lock(mutex_);
-    context_.reset();
+    if (position > context_.position()) {
+      raise({ErrorCode::kInvalidArgument, "position " + std::to_string(position) + ": the cache holds " +
+                                              std::to_string(context_.position()) + " tokens"});
+    }
+    context_.rewind(position);
   }
 
  private:
@@ -112,7 +116,8 @@ void bind_native(nb::module_& module) {
            "Appends tokens, i64 [T]; the logits of the last, f32 [vocab_size]. memory: a lease's handle, 0 for none. "
            "Releases the GIL.")
       .def_prop_ro("position", &PyContext::position, "Tokens in the cache.")
-      .def("reset", &PyContext::reset);
+      .def("rewind", &PyContext::rewind, "position"_a, "Forgets the tokens from this position on.")
+      .def("reset", [](PyContext& self) { self.rewind(0); });
 
   nb::class_<NativeModel>(module, "NativeModel", "An anchor's weights, mapped, and the threads that work on them.")
       .def(nb::new_(&open_model), "path"_a, "anchor"_a, "memory_layers"_a, "threads"_a,

@@ -13,6 +13,7 @@ void bind_format(nanobind::module_& module);
 void bind_native(nanobind::module_& module);
 void bind_pager(nanobind::module_& module);
 void bind_router(nanobind::module_& module);
+void bind_text(nanobind::module_& module);
 
 // Raises the class of edge_runtime.errors that belongs to the error's code. REQUIRES the GIL.
 [[noreturn]] void raise(const Error& error);

@@ -43,6 +43,8 @@ class NativeContext {
 
   std::size_t position() const { return position_; }  // tokens in the cache
   void reset() { position_ = 0; }
+  // Forgets the tokens from `position` on. REQUIRES position <= position().
+  void rewind(std::size_t position) { position_ = position; }
 
   // Appends the tokens and gives the logits [vocab_size] of the last, which stay until the next call. memory: the
   // handle of a lease (lease_registry.h), 0 for none; each layer waits for its own blocks when it comes to them.
