@@ -24,8 +24,8 @@ from edge_export.source import DTYPES, HF_FAMILIES, PROGRAMS
 KIB = 1024
 LIBRARIES = [
     "edge_export.bundle", "edge_export.programs", "edge_export.executorch", "edge_export.decoder",
-    "edge_export.quantize", "edge_export.onnx_quantize", "edge_export.portable", "edge_export.coreml", "edge_export.interpreted",
-    "edge_export.huggingface", "transformers.models.auto.modeling_auto",
+    "edge_export.quantize", "edge_export.onnx_quantize", "edge_export.portable", "edge_export.coreml",
+    "edge_export.interpreted", "edge_export.huggingface", "transformers.models.auto.modeling_auto",
 ]  # fmt: skip
 
 
@@ -128,10 +128,10 @@ INTRODUCTION = """# The export matrix
 
 Written by `make export-matrix`: anchors of two layers and width 64 with random weights, one a family, and random
 memories in f32 in both layers. The error is the largest difference of a logit from the torch reference in f32, whose
-logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same token" is
-how often the likeliest token is the reference's, in the worst of the three; random weights leave many near ties. Core ML
-packages are interpreted, operation by operation. Time is that of the whole export; peak memory is that of its process,
-of which the libraries that all exporters need are {base:,.0f} MB.
+logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same
+token" is how often the likeliest token is the reference's, in the worst of the three; random weights leave many near
+ties. Core ML packages are interpreted, operation by operation. Time is that of the whole export, peak memory that of
+its process, of which the libraries that all exporters need are {base:,.0f} MB.
 
 """
 

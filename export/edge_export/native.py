@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from edge_export.model import Block, Decoder
 from edge_runtime import _core
