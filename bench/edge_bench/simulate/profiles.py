@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Profile:
     joules_per_byte: float
     capacity_bytes: float
     write_cycles: float
-    sources: dict[str, str]
+    sources: dict[str, str] = field(compare=False)
 
     def native(self) -> tuple[float, int, list[tuple[int, int]]]:
         """As the simulator's C++ half takes it."""
@@ -72,7 +72,9 @@ def read(path: Path) -> Profile:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotFoundError(f"{path}: no such profile: name a TOML file, or one of {', '.join(names())}") from None
+        raise NotFoundError(
+            f"{path}: no such profile: name a TOML file, or one of {', '.join(names())}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadFormatError(f"{path}: not TOML: {error}") from None
     sources = table.get("sources")
@@ -81,7 +83,9 @@ def read(path: Path) -> Profile:
         odd = ", ".join(missing or sorted(set(table) - {"name", "sources", *FIGURES}))
         raise BadFormatError(f"{path}: {'missing' if missing else 'unknown'}: {odd}")
     if not isinstance(sources, dict) or set(sources) != set(FIGURES):
-        raise BadFormatError(f"{path}: [sources] must say of each figure where it is from: {', '.join(FIGURES)}")
+        raise BadFormatError(
+            f"{path}: [sources] must say of each figure where it is from: {', '.join(FIGURES)}"
+        )
     lanes = _number(table, "lanes", path)
     if lanes != int(lanes):
         raise BadFormatError(f"{path}: lanes must be a whole number")

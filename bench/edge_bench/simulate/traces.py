@@ -86,7 +86,9 @@ def _leaves(kind: str, topics: _Topics, count: int) -> Iterator[tuple[int, int]]
 def generate(kind: str, prompts: int, seed: int, fanout: int, depth: int) -> Trace:
     """zipf: each prompt on its own; drift: one conversation whose taste changes; users: four of them at once."""
     if prompts < 1 or seed < 0:
-        raise InvalidArgumentError(f"{prompts} prompts, seed {seed}: a trace needs a prompt, and a seed of 0 or more")
+        raise InvalidArgumentError(
+            f"{prompts} prompts, seed {seed}: a trace needs a prompt, and a seed of 0 or more"
+        )
     topics = _Topics(seed, fanout, depth)
     return Trace(
         f"{kind}, {prompts:,} prompts, seed {seed}",
@@ -110,7 +112,12 @@ def _visit(line: str, fanout: int, depth: int) -> Visit:
     if not 0 < len(path) <= depth:
         raise ValueError(f"a path of {len(path)} nodes: the bank has {depth} levels")
     user, pause = record.get("user", 0), record.get("pause_ms", PAUSE_MS)
-    if type(user) is not int or not 0 <= user < 10_000 or type(pause) not in (int, float) or not 0 <= pause < 1e12:
+    if (
+        type(user) is not int
+        or not 0 <= user < 10_000
+        or type(pause) not in (int, float)
+        or not 0 <= pause < 1e12
+    ):
         raise ValueError("`user` must be a small number and `pause_ms` 0 or more")
     return Visit(tuple(path), user, float(pause))
 
