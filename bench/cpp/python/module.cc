@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "bind_simulator.h"
 #include "bindings.h"
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/clock.h"
@@ -136,4 +137,5 @@ NB_MODULE(_native, module) {
   module.def("kernel_passes", &edge::bench::stream, "handles"_a, "threads"_a, "rounds"_a,
              "Seconds of each pass of memory_ffn over all layers of leases that have arrived.");
   module.def("has_io_uring", &edge::bench::has_uring);
+  edge::bench::bind_simulator(module);
 }

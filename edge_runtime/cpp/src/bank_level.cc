@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "bank_metadata.h"
@@ -241,6 +242,20 @@ Result<BankLevel> BankLevel::read(const ByteSource& source) {
   if (auto status = check_rows(level.row_of_node_, level.spec_.rows, path); !status) {
     return tl::make_unexpected(status.error());
   }
+  return level;
+}
+
+BankLevel BankLevel::blank(std::string name, BankLevelSpec spec) {
+  BankLevel level;
+  level.path_ = std::move(name);
+  level.spec_ = std::move(spec);
+  level.data_start_ = kPage;
+  level.xxh3_.resize(level.spec_.rows * level.spec_.layers());
+  level.row_of_node_.resize(level.spec_.nodes);
+  std::iota(level.row_of_node_.begin(), level.row_of_node_.end(), 0);
+  level.file_bytes_ = level.block_offset(level.spec_.rows) +
+                      level.spec_.rows * level.spec_.layers() * sizeof(std::uint64_t) +
+                      level.spec_.nodes * sizeof(std::int32_t);
   return level;
 }
 

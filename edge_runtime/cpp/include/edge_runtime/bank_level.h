@@ -56,6 +56,9 @@ class BankLevel {
   static Result<BankLevel> open(const std::string& path);
   // The same of bytes that lie anywhere: the seam for fuzzing.
   static Result<BankLevel> read(const ByteSource& source);
+  // A level without a file, where every node has its block, in order: for simulations, which need no more than where
+  // blocks lie. Its checksums are zeros. REQUIRES a spec of ffn_level_spec with as many rows as nodes.
+  static BankLevel blank(std::string name, BankLevelSpec spec);
 
   const std::string& path() const { return path_; }
   const BankLevelSpec& spec() const { return spec_; }
