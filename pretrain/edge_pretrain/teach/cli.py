@@ -17,7 +17,7 @@ from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 INTERRUPTED = 130
-OTHER_QUESTIONS = 600
+OTHER_QUESTIONS = 300
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from edge_runtime.errors import InvalidArgumentError, UnsupportedError
 from edge_runtime.trees import TreeArrays
 
 Embeddings = NDArray[np.float32]
+STRAY = 0.15  # of a section's pieces, less are left out
 OLD_CHILDREN = 4  # that stand for what a leaf knew, where its documents are at hand
 
 
@@ -65,8 +66,11 @@ def _leaves(routing: Routing, sections: Sequence[Section], level: int) -> dict[i
     found: dict[int, dict[int, Embeddings]] = defaultdict(dict)
     for index, section in enumerate(sections):
         embeddings = routing.embed([section.heading, *section.texts])
-        for leaf in set(routing.nodes(embeddings, level)) - {-1}:
-            found[leaf][index] = embeddings
+        reached = routing.nodes(embeddings, level)
+        for leaf in set(reached) - {-1}:
+            # A stray piece does not make a leaf the section's; its heading, which every question brings, does.
+            if leaf == reached[0] or reached.count(leaf) >= STRAY * len(reached):
+                found[leaf][index] = embeddings
     if not found:
         raise InvalidArgumentError("every document is routed to a blocked node: unblock some")
     return dict(sorted(found.items()))
