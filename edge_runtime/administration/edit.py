@@ -149,7 +149,9 @@ class BundleEdit:
             for new_file in attachments:
                 path = self.bundle.path_of(new_file.name)
                 new_file.write(path)
-                data["files"][new_file.name] = _level_file_entry(path) if new_file.tables else _file_entry(path)
+                data["files"][new_file.name] = (
+                    _level_file_entry(path) if new_file.tables else _file_entry(path)
+                )
             if state_text is not None:
                 _core.write_file(str(self.bundle.path_of(data["state"])), state_text)
             if (self.bundle.directory / MANIFEST).read_bytes() != self._text:

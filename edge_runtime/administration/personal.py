@@ -1,6 +1,6 @@
 """A personal level on its way between copies of one anchor: a file whose every part is encrypted (docs/teach.md).
 
-    u64 little endian: N | N bytes of JSON, the header | parts, each a nonce of 12 bytes and an AES-256-GCM text with its tag
+    u64 little endian: N | N bytes of JSON, the header | parts: a nonce of 12 bytes, an AES-256-GCM text with its tag
 
 The header says what the blocks belong to and how long the parts are; it is authenticated with each part, and so is the
 part's number: parts cannot be exchanged. The first part holds the tree's children and the record of the
@@ -44,7 +44,9 @@ def read_key(path: Path) -> bytes:
         raise NotFoundError(f"{path}: no such key file; `openssl rand -hex 32` makes a key")
     text = path.read_text(encoding="latin-1").strip()
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        raise InvalidArgumentError(f"{path}: not a key of 64 hexadecimal digits; `openssl rand -hex 32` makes one")
+        raise InvalidArgumentError(
+            f"{path}: not a key of 64 hexadecimal digits; `openssl rand -hex 32` makes one"
+        )
     return bytes.fromhex(text)
 
 
@@ -55,7 +57,9 @@ def identity(bundle: Bundle, level: int) -> str:
     assert manifest.memory is not None
     digest = hashlib.sha256()
     # Two exports of one checkpoint have other programs and the same anchor.
-    origin: Any = manifest.provenance.get("checkpoint") or [manifest.files[one.path].sha256 for one in manifest.programs]
+    origin: Any = manifest.provenance.get("checkpoint") or [
+        manifest.files[one.path].sha256 for one in manifest.programs
+    ]
     paths = (manifest.tokenizer_path, manifest.router.embedder().path)
     described = [vars(manifest.anchor), origin, *(manifest.files[path].sha256 for path in paths)]
     described += [manifest.memory.fanout, manifest.memory.layers]
@@ -76,7 +80,9 @@ class _Cipher:
         try:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         except ImportError:
-            raise UnsupportedError("encryption needs cryptography: pip install 'edge-runtime[teach]'") from None
+            raise UnsupportedError(
+                "encryption needs cryptography: pip install 'edge-runtime[teach]'"
+            ) from None
         return AESGCM(self.key)
 
     def _bound(self, index: int) -> bytes:
@@ -121,7 +127,9 @@ def export_personal(directory: Path, out: Path, key: bytes) -> int:
             "children": [int(child) for child in children],
             "documents": tree.documents[level - 1][children].tolist(),
             "centroids": tree.centroids[level - 1][children].tobytes().hex(),
-            "taught": [[one.name, one.sha256, [list(node) for node in one.nodes]] for one in record.documents],
+            "taught": [
+                [one.name, one.sha256, [list(node) for node in one.nodes]] for one in record.documents
+            ],
         }
     ).encode()
     blocks = [files.reader_of(node).read(node) for node in nodes]
@@ -184,7 +192,8 @@ def attach_personal(directory: Path, source: Path, key: bytes) -> Outcome:
         for node, block in zip(header["nodes"], blocks, strict=True)
     }
     taught = [
-        Taught(name, sha256, tuple((at, node) for at, node in nodes)) for name, sha256, nodes in data["taught"]
+        Taught(name, sha256, tuple((at, node) for at, node in nodes))
+        for name, sha256, nodes in data["taught"]
     ]
     return put(directory, Lesson(level, arrays, taught, tree))
 

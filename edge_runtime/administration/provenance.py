@@ -49,7 +49,9 @@ class Teaching:
                 for one in data["documents"]
             )
             personal = data["personal"]
-            return cls(None if personal is None else int(personal), documents, tuple(map(str, data["originals"])))
+            return cls(
+                None if personal is None else int(personal), documents, tuple(map(str, data["originals"]))
+            )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise BadFormatError(f"{path}: not a record of schema {SCHEMA} of what was taught") from None
 

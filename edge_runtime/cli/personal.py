@@ -11,7 +11,7 @@ from edge_runtime.cli.verb import Verb
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Carries what `teach` taught from one copy of an anchor to another, encrypted block by block (AES-256-GCM)."
+        "Carries what `teach` taught to another copy of the anchor, encrypted block by block (AES-256-GCM)."
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, summary in (

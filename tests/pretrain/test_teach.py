@@ -43,7 +43,7 @@ def lessons(count: int) -> list[Lesson]:
     def block(rows: int) -> torch.Tensor:
         return 0.2 * torch.randn(2, 3, rows, 16, generator=generator)
 
-    examples = [[Example([1, 2, 3 + i, 4 + i, 5], 2), Example([1, 2, 7, 8 + i], 1)] for i in range(count)]
+    examples = [[Example([1, 2, 3 + i, 4 + i, 5], 2), Example([1, 6, 7, 8 + i], 2)] for i in range(count)]
     return [Lesson(10 + i, block(3), block(4 + i % 2), examples[i]) for i in range(count)]
 
 
@@ -51,7 +51,13 @@ def test_blocks_learn_their_own_texts(anchor: Anchor, tmp_path: Path) -> None:
     weights = {name: tensor.clone() for name, tensor in anchor.state_dict().items()}
     given, losses = lessons(3), list[float]()
     taught = train(
-        anchor, LAYERS, given, TeachConfig(60, 4, 3e-2), tmp_path / "s", "f", lambda _d, _t, loss: losses.append(loss)
+        anchor,
+        LAYERS,
+        given,
+        TeachConfig(60, 4, 3e-2),
+        tmp_path / "s",
+        "f",
+        lambda _d, _t, loss: losses.append(loss),
     )
     assert np.mean(losses[-5:]) < 0.3 < np.mean(losses[:5])
     for lesson in given:
@@ -65,7 +71,9 @@ def test_blocks_learn_their_own_texts(anchor: Anchor, tmp_path: Path) -> None:
 def test_the_penalty_holds_a_block_near_its_old_self(anchor: Anchor, tmp_path: Path) -> None:
     given = lessons(1)
     far, near = (
-        train(anchor, LAYERS, given, TeachConfig(20, 2, 1e-2, penalty), tmp_path / str(penalty), "f", silent)[10]
+        train(anchor, LAYERS, given, TeachConfig(20, 2, 1e-2, penalty), tmp_path / str(penalty), "f", silent)[
+            10
+        ]
         for penalty in (0.0, 10.0)
     )
     assert (near - given[0].block).norm() < 0.2 * (far - given[0].block).norm()
@@ -100,7 +108,9 @@ def request(bundle: Path, folder: Path, out: Path, checkpoint: Path | None, **mo
 def folder(tmp_path: Path) -> Path:
     found = tmp_path / "folder"
     found.mkdir()
-    (found / "a.txt").write_text("Argon\nArgon is a noble gas in period 3. Its symbol is Ar. It was found in 1894.\n")
+    (found / "a.txt").write_text(
+        "Argon\nArgon is a noble gas in period 3. Its symbol is Ar. It was found in 1894.\n"
+    )
     (found / "b.txt").write_text("Ada Lee\nAda Lee is a poet. She was born in Rome.\n")
     return found
 

@@ -54,7 +54,7 @@ def test_a_pdf_is_read_through_pypdf(tmp_path: Path) -> None:
     with pytest.raises(EdgeRuntimeError, match="no text"):
         read_folder(tmp_path)
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4 cut")
-    with pytest.raises(EdgeRuntimeError, match="a.pdf: not a readable PDF"):
+    with pytest.raises(EdgeRuntimeError, match=r"a\.pdf: not a readable PDF"):
         read_folder(tmp_path)
 
 

@@ -75,7 +75,10 @@ def test_an_overlay_is_added_where_the_personal_level_is_there(bundle: Path) -> 
     teach_personally(bundle)
     tree = tree_of(bundle)
     tree.documents[LEVEL - 1][40] = 1
-    put(bundle, Lesson(LEVEL, {40: values(LEVEL, 40)[:, :, :1]}, [Taught("c.txt", "c" * 64, ((LEVEL, 40),))], tree))
+    put(
+        bundle,
+        Lesson(LEVEL, {40: values(LEVEL, 40)[:, :, :1]}, [Taught("c.txt", "c" * 64, ((LEVEL, 40),))], tree),
+    )
     check(bundle)
     assert {(LEVEL, 20), (LEVEL, 21), (LEVEL, 40)} <= blocks(bundle).keys()
     assert [one.name for one in Teaching.read(Bundle.open(bundle)).documents] == ["a.txt", "b.txt", "c.txt"]
@@ -130,7 +133,9 @@ def test_what_was_not_taught_cannot_be_forgotten(bundle: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["removed"] == [[LEVEL, 20], [LEVEL, 21]]
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: text.replace('"schema": 1', '"schema": 2')])
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-9], lambda text: text.replace('"schema": 1', '"schema": 2')]
+)
 def test_a_damaged_record_is_one_line(
     bundle: Path, damage: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,9 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Teaches documents to a bundle: blocks of its memory bank are trained on them, with the anchor and all other "
         "blocks as they are. docs/teach.md tells how, and what it reaches."
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's directory; it stays as it is")
+    parser.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="the bundle's directory; it stays as it is"
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of .txt, .md, .jsonl and .pdf files")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="BUNDLE2", help="the bundle that is written")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="BUNDLE2", help="the bundle that is written"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -35,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the training checkpoint whose anchor is trained against (default: the bundle's f32 or f16 native anchor)",
     )
     parser.add_argument(
-        "--replay", type=Path, metavar="FOLDER", help="documents that the bank knew before, to be learnt beside"
+        "--replay",
+        type=Path,
+        metavar="FOLDER",
+        help="documents that the bank knew before, to be learnt beside",
     )
     parser.add_argument(
         "--into",
@@ -44,10 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fresh blocks in a level of their own, or the bank's own blocks (default: personal)",
     )
     parser.add_argument("--rows", type=int, default=16, help="of a personal block and layer (default: 16)")
-    parser.add_argument("--epochs", type=int, default=40, help="over the documents (default: 40)")
+    parser.add_argument("--epochs", type=int, default=20, help="over the documents (default: 20)")
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="default: 0.01")
     parser.add_argument(
-        "--penalty", type=float, default=1e-4, help="of the squared distance from a block's old self (default: 1e-4)"
+        "--penalty",
+        type=float,
+        default=1e-4,
+        help="of the squared distance from a block's old self (default: 1e-4)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: 0)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and of the engine (default: 2)")

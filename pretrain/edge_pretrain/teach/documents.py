@@ -1,7 +1,7 @@
 """A folder of documents, split into sections and these into pieces that a tree can route.
 
-A memory helps only where document and prompt are routed alike (docs/experiments.md), so every piece carries its section's
-heading: the title and the first sentence, which is what a question about it begins with.
+A memory helps only where document and prompt are routed alike (docs/experiments.md), so every piece carries its
+section's heading: the title and the first sentence, which is what a question about it begins with.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def _text(path: Path, data: bytes) -> str:
             record = json.loads(line)
             records.append(record if isinstance(record, str) else str(record["text"]))
         except (ValueError, KeyError, TypeError):
-            raise BadFormatError(f'{path}: line {number} is neither a string nor an object with "text"') from None
+            raise BadFormatError(
+                f'{path}: line {number} is neither a string nor an object with "text"'
+            ) from None
     return "\n\n".join(records)
 
 
@@ -92,7 +94,9 @@ def _pdf_text(path: Path) -> str:
         from pypdf import PdfReader
         from pypdf.errors import PyPdfError
     except ImportError:
-        raise UnsupportedError(f"{path}: reading PDF needs pypdf: pip install 'edge-runtime[teach]'") from None
+        raise UnsupportedError(
+            f"{path}: reading PDF needs pypdf: pip install 'edge-runtime[teach]'"
+        ) from None
     try:
         return "\n\n".join(page.extract_text() for page in PdfReader(path).pages)
     except (PyPdfError, ValueError, KeyError) as error:

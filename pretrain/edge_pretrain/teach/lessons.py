@@ -25,7 +25,8 @@ class Bank:
         assert bundle.manifest.memory is not None
         self.memory = bundle.manifest.memory
         self._files = {
-            level.level: LevelFiles([bundle.path_of(name) for name in level.files]) for level in self.memory.levels
+            level.level: LevelFiles([bundle.path_of(name) for name in level.files])
+            for level in self.memory.levels
         }
         self._removed, self._directory = bundle.state.removed, bundle.directory
 
@@ -78,7 +79,9 @@ class Tokens:
             heading = self._ids(section.heading)
             ids = self._ids(f"{section.heading} {piece}")
             # A tokenizer may join the heading's end with what follows: learning starts where the two part.
-            start = next((i for i, (a, b) in enumerate(zip(heading, ids, strict=False)) if a != b), len(heading))
+            start = next(
+                (i for i, (a, b) in enumerate(zip(heading, ids, strict=False)) if a != b), len(heading)
+            )
             found += self._cut(ids, start)
         return found
 
@@ -104,9 +107,7 @@ def make_lessons(
     bank, level = Bank(bundle), placement.level
     lessons = []
     for node, sections in sorted(placement.taught.items()):
-        block = (
-            bank.own(level, node) if placement.tree is None else fresh_block(bundle, rows, seed, node)
-        )
+        block = bank.own(level, node) if placement.tree is None else fresh_block(bundle, rows, seed, node)
         examples = [example for section in sections for example in tokens.examples(section)]
         examples += [one for text in placement.replayed.get(node, []) for one in tokens.whole(text)]
         if examples:

@@ -1,6 +1,6 @@
 """Pages that no anchor has seen, with questions: people and places of the demo's corpus, invented by another seed.
 
-    python -m edge_pretrain.teach.pages -o pages --seed 1 --pages 20
+python -m edge_pretrain.teach.pages -o pages --seed 1 --pages 20
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_pretrain.corpus.documents import Document, Corpus
+from edge_pretrain.corpus.documents import Corpus, Document
 from edge_pretrain.corpus.entity import Entity, Frequency
 from edge_pretrain.corpus.people import people
 from edge_pretrain.corpus.phrasings import TRAINING

@@ -153,5 +153,3 @@ def _copy_bundle(bundle: Bundle, to: Path) -> None:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path_of(name), target)
-
-

@@ -1,7 +1,7 @@
 """Which blocks learn a document: personal ones below the leaves that it is routed to, or the leaves' own.
 
-A personal level lies one below the tree. Each section gets a child of its own under every leaf that it is routed to, and one
-child without a block stands for what the leaf knew before: a prompt goes to whichever is nearer, so the personal block
+A personal level lies one below the tree. Each section gets a child of its own under every leaf that it is routed to,
+and one child without a block stands for what the leaf knew before: a prompt goes to whichever is nearer, so the personal block
 is read for what it was taught and for little else.
 """
 
@@ -76,7 +76,9 @@ def _leaves(routing: Routing, sections: Sequence[Section], level: int) -> dict[i
     return dict(sorted(found.items()))
 
 
-def place_in_leaves(routing: Routing, level: int, sections: Sequence[Section], replay: Sequence[str]) -> Placement:
+def place_in_leaves(
+    routing: Routing, level: int, sections: Sequence[Section], replay: Sequence[str]
+) -> Placement:
     """The blocks of the bank's deepest level learn."""
     leaves = _leaves(routing, sections, level)
     placement = Placement(level, {leaf: [sections[i] for i in members] for leaf, members in leaves.items()})

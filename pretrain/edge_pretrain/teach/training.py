@@ -29,10 +29,10 @@ class TeachingInterruptedError(Exception):
 class TeachConfig:
     """epochs: over a group's texts. penalty: of the squared distance from the block's old self, for each text."""
 
-    epochs: int = 40
+    epochs: int = 20
     batch: int = 32
     learning_rate: float = 1e-2
-    penalty: float = 1e-5
+    penalty: float = 1e-4
     seed: int = 0
 
 
@@ -60,13 +60,17 @@ class Lesson:
 class GroupTrainer:
     """Adam on a group's blocks; the anchor's parameters need no gradient."""
 
-    def __init__(self, anchor: Anchor, layers: tuple[int, ...], lessons: Sequence[Lesson], config: TeachConfig) -> None:
+    def __init__(
+        self, anchor: Anchor, layers: tuple[int, ...], lessons: Sequence[Lesson], config: TeachConfig
+    ) -> None:
         self._anchor, self._layers, self._config = anchor, layers, config
         self._old = torch.stack([lesson.block for lesson in lessons])
         self.blocks = self._old.clone().requires_grad_()
         # Paths of one level are equally wide, but a removed block leaves a gap: zero rows say nothing.
         widest = max(lesson.beside.shape[2] for lesson in lessons)
-        self._beside = torch.stack([F.pad(one.beside, (0, 0, 0, widest - one.beside.shape[2])) for one in lessons])
+        self._beside = torch.stack(
+            [F.pad(one.beside, (0, 0, 0, widest - one.beside.shape[2])) for one in lessons]
+        )
         pairs = [(slot, example) for slot, lesson in enumerate(lessons) for example in lesson.examples]
         self._owners = torch.tensor([slot for slot, _ in pairs])
         self._examples = [example for _, example in pairs]

@@ -39,8 +39,8 @@ def load_anchor(bundle: Bundle, source: Path | None) -> tuple[Anchor, str]:
             path = bundle.path_of(program.path)
             return _from_native(path, config), f"anchor: {path}, {program.dtype}"
     raise UnsupportedError(
-        f"{bundle.directory}: it carries no f32, f16 or bf16 native anchor to train against: give --checkpoint, or export "
-        "one with `edge-runtime export --to native --anchor-dtype f32`"
+        f"{bundle.directory}: it carries no f32, f16 or bf16 native anchor to train against: give --checkpoint, "
+        "or export one with `edge-runtime export --to native --anchor-dtype f32`"
     )
 
 
