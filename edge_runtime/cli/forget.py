@@ -15,7 +15,8 @@ from edge_runtime.cli.verb import Verb
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Takes out what blocks have learnt from documents (docs/teach.md): personal blocks are erased, "
-        "the bank's own are what they were before. All other blocks stay byte for byte. One new revision: open sessions keep theirs."
+        "the bank's own are what they were before. All other blocks stay byte for "
+        "byte. One new revision: open sessions keep theirs."
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's directory; it is changed")
     parser.add_argument(

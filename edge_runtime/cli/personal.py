@@ -10,9 +10,7 @@ from edge_runtime.cli.verb import Verb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Carries what `teach` taught to another copy of the anchor, encrypted block by block (AES-256-GCM)."
-    )
+    parser.description = "Carries what `teach` taught to another copy of the anchor, each block encrypted."
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for name, summary in (
         ("export", "write the personal level into an encrypted file"),

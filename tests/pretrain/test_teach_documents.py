@@ -29,7 +29,7 @@ def test_a_title_and_the_first_sentence_head_each_piece() -> None:
 
 def test_a_text_without_titles_goes_by_paragraphs() -> None:
     assert of("Mr. X sings. He is 3.5 feet tall.\n\nA cat sat. It purred.") == [
-        ("Mr.", ("X sings.", "He is 3.5 feet tall.")),
+        ("Mr. X sings.", ("He is 3.5 feet tall.",)),
         ("A cat sat.", ("It purred.",)),
     ]
 

@@ -17,6 +17,7 @@ from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundEr
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".pdf")
 TITLE_WORDS = 12  # a longer first line is text
+NAME_WORDS = 4  # a first sentence of fewer is a name
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")
 
 
@@ -112,7 +113,7 @@ def sections(document: Document) -> list[Section]:
     """The sections of a document, each a title, its first sentence, and the sentences after it.
 
     A title is a Markdown heading, or a short line without a full stop that stands alone or opens a paragraph. Where a
-    text has none, each paragraph's first sentence is its heading.
+    text has none, each paragraph's first sentence is its heading, with the second where the first is but a name.
     """
     found: list[Section] = []
     title: str | None = None
@@ -125,8 +126,10 @@ def sections(document: Document) -> list[Section]:
             found.append(Section(document.name, " ".join(heading), tuple(parts[1:])))
         else:
             for paragraph in body:
-                first, *rest = sentences(paragraph)
-                found.append(Section(document.name, first, tuple(rest)))
+                parts = sentences(paragraph)
+                # "Radium. Radium is a metal. ...": a name alone is a title within the line.
+                head = 2 if len(parts[0].split()) < NAME_WORDS and len(parts) > 2 else 1
+                found.append(Section(document.name, " ".join(parts[:head]), tuple(parts[head:])))
 
     for paragraph in _paragraphs(document.text):
         first, *rest = paragraph

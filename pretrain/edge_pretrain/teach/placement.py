@@ -1,8 +1,8 @@
 """Which blocks learn a document: personal ones below the leaves that it is routed to, or the leaves' own.
 
 A personal level lies one below the tree. Each section gets a child of its own under every leaf that it is routed to,
-and one child without a block stands for what the leaf knew before: a prompt goes to whichever is nearer, so the personal block
-is read for what it was taught and for little else.
+and one child without a block stands for what the leaf knew before: a prompt goes to whichever is nearer, so the
+personal block is read for what it was taught and for little else.
 """
 
 from __future__ import annotations
