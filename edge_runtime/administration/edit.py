@@ -49,6 +49,20 @@ class NewFile:
 
 
 @dataclass(frozen=True)
+class Attachment:
+    """A file that a change adds beside the bank's levels.
+
+    `refer` puts its name into the next manifest and returns the names of what it supersedes. `tables`: it is a level
+    file, of which the hash covers header and tables.
+    """
+
+    name: str
+    write: Callable[[Path], None]
+    refer: Callable[[dict[str, Any]], Sequence[str]]
+    tables: bool = False
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a command did; the revision is the previous one where nothing had to change."""
 
@@ -90,7 +104,13 @@ class BundleEdit:
         entry: dict[str, Any] = next(entry for entry in levels if entry["level"] == level)
         return entry
 
-    def commit(self, state: BankState, new_files: Sequence[NewFile] = (), report: Report = silent) -> Outcome:
+    def commit(
+        self,
+        state: BankState,
+        new_files: Sequence[NewFile] = (),
+        report: Report = silent,
+        attachments: Sequence[Attachment] = (),
+    ) -> Outcome:
         """Makes the change the bundle's next revision; of a state that is as it was and no files, nothing.
 
         Raises:
@@ -99,9 +119,14 @@ class BundleEdit:
             StorageError, OSError: the disk. In each case, and on an interrupt, the old revision is as it was.
         """
         manifest = self.bundle.manifest
-        if state == self.bundle.state and not new_files:
+        if state == self.bundle.state and not new_files and not attachments:
             return Outcome(manifest.revision, manifest.revision, notes=tuple(self.notes))
         data, made, state_text = self._next(state, new_files)
+        for new_file in attachments:
+            for name in new_file.refer(data):
+                data["files"].pop(name, None)
+            data["files"][new_file.name] = None
+            made.add(new_file.name)
         superfluous = manifest.files.keys() - data["files"].keys()
         for name in made:
             if (path := self.bundle.path_of(name)).exists() or path.is_symlink():
@@ -121,6 +146,12 @@ class BundleEdit:
                 path = self.bundle.path_of(new.name)
                 new.write(path, advance)
                 data["files"][new.name] = _level_file_entry(path)
+            for new_file in attachments:
+                path = self.bundle.path_of(new_file.name)
+                new_file.write(path)
+                data["files"][new_file.name] = (
+                    _level_file_entry(path) if new_file.tables else _file_entry(path)
+                )
             if state_text is not None:
                 _core.write_file(str(self.bundle.path_of(data["state"])), state_text)
             if (self.bundle.directory / MANIFEST).read_bytes() != self._text:
@@ -193,6 +224,12 @@ class BundleEdit:
 
 def _level_file_entry(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": LevelReader(path).tables_sha256(), "covers": "tables"}
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest, "covers": "file"}
 
 
 @contextmanager

@@ -26,6 +26,8 @@ BUILT_IN = {
     "inspect": "show the manifest, levels and sizes of a bundle",
     "compare": "run every program of a bundle beside the torch reference",
     "verify": "check every hash and checksum of a bundle",
+    "forget": "take what documents taught out of a bundle's bank",
+    "personal": "export and attach a personal level, encrypted",
     "bank": "block, remove, replace or add blocks of a bundle's bank",
 }
 

@@ -1,0 +1,89 @@
+"""Documents split into sections: what is a title, a heading, a piece; and what a folder may hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_pretrain.teach.documents import Document, read_folder, sections, split
+from edge_pretrain.teach.pages import write_pages
+from edge_runtime.errors import EdgeRuntimeError
+
+
+def of(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(one.heading, one.pieces) for one in sections(Document("a", "", text))]
+
+
+def test_a_title_and_the_first_sentence_head_each_piece() -> None:
+    text = "Orvel\nOrvel is an island. It has 3 houses. Its saint\nis Anna.\n\n# Tam Reed\n\nTam Reed is a poet.\n"
+    assert of(text) == [
+        ("Orvel. Orvel is an island.", ("It has 3 houses.", "Its saint is Anna.")),
+        ("Tam Reed. Tam Reed is a poet.", ()),
+    ]
+    section = sections(Document("a", "", text))[0]
+    assert section.texts == [f"{section.heading} {piece}" for piece in section.pieces]
+    assert sections(Document("a", "", text))[1].texts == ["Tam Reed. Tam Reed is a poet."]
+
+
+def test_a_text_without_titles_goes_by_paragraphs() -> None:
+    assert of("Mr. X sings. He is 3.5 feet tall.\n\nA cat sat. It purred.") == [
+        ("Mr. X sings.", ("He is 3.5 feet tall.",)),
+        ("A cat sat.", ("It purred.",)),
+    ]
+
+
+def test_a_folder_is_read_by_name_and_kind(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.txt").write_text("B is b. It is.")
+    (tmp_path / "sub/a.MD").write_text("# A\nA is a.")
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "C is c."}) + "\n" + json.dumps("D is d.") + "\n")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "x.png").write_bytes(b"\xff")
+    documents = read_folder(tmp_path)
+    assert [one.name for one in documents] == ["b.txt", "c.jsonl", "sub/a.MD"]
+    assert [one.heading for one in split(documents)] == ["B is b.", "C is c.", "D is d.", "A. A is a."]
+
+
+def test_a_pdf_is_read_through_pypdf(tmp_path: Path) -> None:
+    pypdf = pytest.importorskip("pypdf")
+    writer = pypdf.PdfWriter()
+    writer.add_blank_page(72, 72)
+    writer.write(tmp_path / "a.pdf")
+    with pytest.raises(EdgeRuntimeError, match="no text"):
+        read_folder(tmp_path)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4 cut")
+    with pytest.raises(EdgeRuntimeError, match=r"a\.pdf: not a readable PDF"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "part"),
+    [
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.jsonl", b'{"text": "x"}\n{"no": 1}\n', "line 2"),
+        ("a.png", b"", "no documents"),
+        ("a.txt", b"  ", "no text"),
+    ],
+)
+def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, data: bytes, part: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(EdgeRuntimeError, match=part):
+        read_folder(tmp_path)
+    with pytest.raises(EdgeRuntimeError, match="no such folder"):
+        read_folder(tmp_path / "none")
+
+
+def test_pages_hold_the_facts_and_none_of_the_questions(tmp_path: Path) -> None:
+    write_pages(tmp_path / "pages", 2, 2, 3, seed=4)
+    found = split(read_folder(tmp_path / "pages"))
+    assert len(found) == 4
+    assert {len(section.pieces) for section in found} == {9}
+    asked = [json.loads(line) for line in (tmp_path / "pages.questions.jsonl").read_text().splitlines()]
+    assert len(asked) == 4 * 9
+    texts = [text for section in found for text in section.texts]
+    for question in asked:
+        heading = next(one.heading for one in found if question["prompt"].startswith(one.heading))
+        assert any(question["answer"] in text for text in texts if text.startswith(heading))
+        assert not any(text.startswith(question["prompt"] + " ") for text in texts)
