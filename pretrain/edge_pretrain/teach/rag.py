@@ -2,8 +2,8 @@
 
     python -m edge_pretrain.teach.rag runs/demo/demo.bundle --documents FOLDER --questions Q.jsonl --limit 200
 
-Four ways to answer: the anchor alone, memory, RAG, and RAG with memory. Retrieval and routing see the question alone. BoolQ's
-files bring their documents: the passages of all questions are what is searched.
+Four ways to answer: the anchor alone, memory, RAG, and RAG with memory. Retrieval and routing see the question alone.
+BoolQ's files bring their documents: the passages of all questions are what is searched.
 """
 
 from __future__ import annotations
@@ -138,9 +138,9 @@ def measure(bundle: Path, records: Sequence[dict[str, str]], texts: Sequence[str
             attention = 2 * anchor.layers * anchor.heads * anchor.head_dim * total * total
             flops.append(2 * (anchor.parameters + fetched * with_memory) * total + attention)
             reads.append(read + len(document.encode()))
-        means = [statistics.mean(values) for values in (prompts, flops)]
+        mean = statistics.mean
         found.append(
-            Row(way, 100 * statistics.mean(rights), *means, statistics.median(times), statistics.mean(reads))
+            Row(way, 100 * mean(rights), mean(prompts), mean(flops), statistics.median(times), mean(reads))
         )
     return found
 
