@@ -54,7 +54,7 @@ def test_blocks_learn_their_own_texts(anchor: Anchor, tmp_path: Path) -> None:
         anchor,
         LAYERS,
         given,
-        TeachConfig(60, 4, 3e-2),
+        TeachConfig(250, 4, 3e-2),
         tmp_path / "s",
         "f",
         lambda _d, _t, loss: losses.append(loss),
