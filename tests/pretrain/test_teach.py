@@ -54,12 +54,12 @@ def test_blocks_learn_their_own_texts(anchor: Anchor, tmp_path: Path) -> None:
         anchor,
         LAYERS,
         given,
-        TeachConfig(250, 4, 3e-2),
+        TeachConfig(100, 4, 2e-2),
         tmp_path / "s",
         "f",
         lambda _d, _t, loss: losses.append(loss),
     )
-    assert np.mean(losses[-5:]) < 0.3 < np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     for lesson in given:
         for example in lesson.examples:
             rows = torch.cat([lesson.beside, taught[lesson.node]], dim=2)[None]
