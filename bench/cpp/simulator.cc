@@ -102,6 +102,7 @@ class Simulation {
 
   Status open() {
     std::vector<std::shared_ptr<SimulatedDevice>> devices;
+    devices.reserve(options_.devices.size());
     for (const auto& profile : options_.devices) devices.push_back(std::make_shared<SimulatedDevice>(clock_, profile));
     std::vector<PagedLevel> levels;
     for (const SimulatedLevel& level : options_.levels) {

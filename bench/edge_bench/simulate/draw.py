@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 OURS, OTHER, ACCENT = "#1b6ca8", "#9a9a9a", "#d98f2b"
 DTYPE_COLOURS = {"f16": "#7a5195", "i8": OURS, "i4": ACCENT}
-STYLE = {"axes.spines.top": False, "axes.spines.right": False}
 
 
 def _panels(count: int, width: float = 6.5) -> tuple[Figure, list[Axes]]:
@@ -20,7 +19,7 @@ def _panels(count: int, width: float = 6.5) -> tuple[Figure, list[Axes]]:
 
 
 def figure5(record: dict[str, Any], path: Path) -> None:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure, (axes,) = _panels(1, 8)
         names = {
             "flat_ms": "flat (fitted)",
@@ -53,7 +52,7 @@ def figure5(record: dict[str, Any], path: Path) -> None:
 
 
 def validate(record: dict[str, Any], path: Path) -> None:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure, (axes,) = _panels(1, 7)
         for key, marker in (("median", "o"), ("p95", "^")):
             for device, colour in zip(
@@ -82,7 +81,7 @@ def validate(record: dict[str, Any], path: Path) -> None:
 
 
 def search(record: dict[str, Any], path: Path) -> None:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure, (axes,) = _panels(1, 9)
         timed = [row for row in record["candidates"] if row["p95_ms"] is not None]
         for dtype, colour in DTYPE_COLOURS.items():
@@ -133,7 +132,7 @@ def search(record: dict[str, Any], path: Path) -> None:
 
 def answers(record: dict[str, Any], path: Path) -> None:
     extra = [key for key in ("budget", "policies") if key in record]
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False}):
         figure, panels = _panels(1 + len(extra))
         axes = panels[0]
         latency = record["fetch_ms"]

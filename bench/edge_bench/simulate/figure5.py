@@ -1,6 +1,7 @@
 """Figure 5 of Pouransari et al. 2025: one fetch out of a flat bank, out of a hierarchical one, and a change of topic.
 
-One device is fitted, to one figure: the disk's bandwidth, so that the flat fetch takes the paper's 198 ms. The other two
+One device is fitted, to one figure: the disk's bandwidth, so that the flat fetch takes the paper's 198 ms. The
+other two
 figures are predicted, by the real pager on a simulated clock; then all of it is done with real files, slowed down.
 """
 
@@ -33,12 +34,14 @@ HERE, SIBLING, AWAY = (0, 0, 0), (0, 1, 16), (1, 16, 256)
 
 ASSUMPTIONS = (
     "the bank is the 410M anchor's, (512, 128, 32) rows in bf16: 99 MB a path. The ratio of a sibling switch to a flat "
-    "fetch depends on the rows alone (160 of 672; 80 of 336 for 160M); the fitted bandwidth is in proportion to the bytes",
+    "fetch depends on the rows alone (160 of 672; 80 of 336 for 160M); the fitted bandwidth is in proportion "
+    "to the bytes",
     "the flat bank has one level, whose blocks are of the size of a whole path",
     "the disk is the USB disk's profile with its bandwidth fitted to 198 ms; its latency and lanes are the profile's",
     "the flash is the profile of UFS 3.1, unchanged; the paper names no hardware",
     f"RAM is a device that copies at {RAM_BYTES_PER_SECOND / 1e9:g} GB/s, measured with numpy on one core",
-    "hierarchical_ms reads one tier after the other and copies level 1 from RAM, as a reader without concurrency would; "
+    "hierarchical_ms reads one tier after the other and copies level 1 from RAM, as a reader without "
+    "concurrency would; "
     "pager_ms is what this pager does, which reads the tiers at once and uses a pinned level where it lies",
     "the paths are cold except for what is said to be shared; nothing is verified; no other reader uses the devices",
 )

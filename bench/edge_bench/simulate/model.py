@@ -79,7 +79,7 @@ def smallest_budget(bank: BankConfig, placement: dict[int, Profile | None]) -> i
     """What is pinned, and one path beside it."""
     strides = strides_of(bank)
     pinned = sum(bank.fanout**level * strides[level] for level, p in placement.items() if p is None)
-    return pinned + sum(strides[level] for level, p in placement.items() if p is not None)
+    return int(pinned) + sum(strides[level] for level, p in placement.items() if p is not None)
 
 
 @dataclass(frozen=True)
@@ -174,4 +174,5 @@ def simulate(scenario: Scenario, trace: Trace, slowdowns: npt.NDArray[np.float64
         one_level_at_a_time=scenario.one_level_at_a_time,
     )
     served = np.array(record["served"], np.int64).reshape(-1, 3)
-    return Outcome(scenario, served[:, 0] * 1e-9, served[:, 1] * 1e-9, served[:, 2], record)
+    seconds: npt.NDArray[np.float64] = served[:, :2] * np.float64(1e-9)
+    return Outcome(scenario, seconds[:, 0], seconds[:, 1], served[:, 2], record)

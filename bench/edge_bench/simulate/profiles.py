@@ -95,7 +95,9 @@ def read(path: Path) -> Profile:
         _number(table, "bytes_per_second", path),
         int(lanes),
         _latency(table, path),
-        *(_number(table, key, path) for key in ("joules_per_byte", "capacity_bytes", "write_cycles")),
+        _number(table, "joules_per_byte", path),
+        _number(table, "capacity_bytes", path),
+        _number(table, "write_cycles", path),
         {str(key): str(text) for key, text in sources.items()},
     )
 

@@ -55,7 +55,7 @@ class _Topics:
 
     def draw(self, taste: int, leaf: int = 0, kept: int = 0) -> int:
         """A leaf that shares the first `kept` levels with another one."""
-        node = leaf // self.fanout ** (self.depth - kept)
+        node: int = leaf // self.fanout ** (self.depth - kept)
         for level in range(kept, self.depth):
             rank = int(self.random.choice(self.fanout, p=self.zipf))
             node = node * self.fanout + int(self._order(taste, level, node)[rank])

@@ -42,7 +42,7 @@ class NativeWriter {
   std::vector<NativeTensor> tensors_;
   std::vector<Place> places_;
   std::unique_ptr<DurableFile> file_;
-  std::size_t next_ = 0;           // the tensor under way
+  std::size_t next_ = 0;          // the tensor under way
   std::uint64_t rows_done_ = 0;   // of it
   std::vector<std::byte> block_;  // packed rows that do not fill a block yet
   std::vector<std::byte> block_scales_;

@@ -22,7 +22,7 @@ namespace edge {
 class ThrottledDevice {
  public:
   // REQUIRES bytes_per_second > 0, latency_ns >= 0 and lanes > 0.
-  explicit ThrottledDevice(SimulatedDevice::Profile profile) : device_(system_clock(), profile) {}
+  explicit ThrottledDevice(SimulatedDevice::Profile profile) : device_(system_clock(), std::move(profile)) {}
 
   std::size_t lanes() const { return device_.lanes(); }
   // The time at which a request that arrives now completes.

@@ -86,6 +86,7 @@ edge_status edge_session_new(const edge_runtime* runtime, edge_session** session
   });
 }
 
+// NOLINTNEXTLINE(misc-const-correctness): the signature is the C header's
 void edge_session_free(edge_session* session) { delete session; }
 
 void edge_session_reset(edge_session* session) {

@@ -129,6 +129,7 @@ struct Block {
       for (std::size_t half = 0; half < kHalves; ++half) {
         __m256i products[kT];
         Form::template sums<kT>(group + half * 32, groups, tokens + g, products);
+        // NOLINTNEXTLINE(misc-const-correctness): assigned where the rows are i4
         __m256 scale = _mm256_setzero_ps();
         if constexpr (Form::kType == DType::kI4) {
           const std::byte* const of_rows = scales + (g * kPackedRows + half * 8) * 2;

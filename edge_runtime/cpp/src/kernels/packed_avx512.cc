@@ -94,6 +94,7 @@ struct Block {
         }
       }
       Form::unpack(data + g * kGroupBytes, words);
+      // NOLINTNEXTLINE(misc-const-correctness): assigned where the rows are i4
       __m512 scale = _mm512_setzero_ps();
       if constexpr (Form::kType == DType::kI4) {
         const std::byte* const of_group = scales + g * kPackedRows * 2;

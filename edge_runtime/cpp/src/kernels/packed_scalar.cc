@@ -59,6 +59,7 @@ float product(const PackedBlocks& blocks, std::size_t block, std::size_t row, co
     int sum = 0;
     for (std::size_t i = 0; i < kPackedColumns; ++i)
       sum += weight<kType>(data + g * group_bytes, row, i) * token[g].q[i];
+    // NOLINTNEXTLINE(misc-const-correctness): assigned where the rows are i4
     float scale = token[g].scale;
     if constexpr (kType == DType::kI4) {
       std::uint16_t bits = 0;

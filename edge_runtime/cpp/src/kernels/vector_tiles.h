@@ -1,10 +1,10 @@
 // What the instruction sets share, over a vector type V: loading rows, SwiGLU, the sum of partial results.
 //
-// V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the second
-// operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16, bf16:
-// kLanes elements as floats; store_f16; masked, where there is such an instruction: the first `count` < kLanes of them, zeros
-// behind them. V must be a type of the file that includes this: its instances are compiled with that file's flags and
-// must not be shared with another file's.
+// V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the
+// second operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16,
+// bf16: kLanes elements as floats; store_f16; masked, where there is such an instruction: the first `count` < kLanes
+// of them, zeros behind them. V must be a type of the file that includes this: its instances are compiled with that
+// file's flags and must not be shared with another file's.
 #pragma once
 
 #include <cstring>
