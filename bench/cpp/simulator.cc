@@ -207,6 +207,7 @@ class Simulation {
         if (oldest == nullptr || other.ended_ns < oldest->ended_ns) oldest = &other;
       }
       if (oldest == nullptr) return false;
+      // NOLINTNEXTLINE(bugprone-unchecked-optional-access): only users with a lease are looked at
       pager_->release(*oldest->lease);
       oldest->lease.reset();
       ++outcome_.leases_given_up;
@@ -219,6 +220,7 @@ class Simulation {
       const std::size_t prompt = user.prompts.front();
       const std::vector<Node>& path = prompts_[prompt].path;
       while (user.levels < path.size()) {
+        // NOLINTNEXTLINE(bugprone-unchecked-optional-access): whoever is fetching has one
         const auto ready = pager_->ready(*user.lease);
         if (!ready) return tl::make_unexpected(ready.error());
         if (!*ready) break;
@@ -228,6 +230,7 @@ class Simulation {
       }
       if (user.levels < path.size()) continue;
       while (user.layers_ready < pager_->layers()) {
+        // NOLINTNEXTLINE(bugprone-unchecked-optional-access): as above
         const auto ready = pager_->ready(*user.lease, user.layers_ready);
         if (!ready) return tl::make_unexpected(ready.error());
         if (!*ready) break;

@@ -165,7 +165,7 @@ def test_the_native_anchor_is_the_checkpoints(tiny_checkpoint: Path, tmp_path: P
     from edge_export.inputs import load_inputs
     from edge_export.source import Source
 
-    inputs = load_inputs(Source.open(tiny_checkpoint))
+    inputs = load_inputs(Source.open(tiny_checkpoint), 4096)
     write_native(inputs.decoder, inputs.anchor, "f32", tmp_path / "native")
     anchor = checkpoint.load(tiny_checkpoint).anchor
     state = anchor_state(load_file(tmp_path / "native"), anchor.config)
