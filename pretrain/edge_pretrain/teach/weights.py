@@ -76,7 +76,6 @@ def anchor_state(stored: dict[str, Tensor], config: AnchorConfig) -> dict[str, A
     for index in range(config.layers):
         at, to = f"layers.{index}.", f"layers.{index}."
         q, k, v = stored[at + "qkv"].chunk(3)
-        gate, up, down = stored[at + "ffn"]
         state |= {
             to + "attention_norm.weight": stored[at + "attention_norm"],
             to + "attention.wq.weight": q.contiguous(),
@@ -86,8 +85,8 @@ def anchor_state(stored: dict[str, Tensor], config: AnchorConfig) -> dict[str, A
             to + "attention.q_norm.weight": stored[at + "q_norm"],
             to + "attention.k_norm.weight": stored[at + "k_norm"],
             to + "ffn_norm.weight": stored[at + "ffn_norm"],
-            to + "feed_forward.w1.weight": gate.contiguous(),
-            to + "feed_forward.w2.weight": up.contiguous(),
-            to + "feed_forward.w3.weight": down.T.contiguous(),
+            to + "feed_forward.w1.weight": stored[at + "gate"],
+            to + "feed_forward.w2.weight": stored[at + "up"],
+            to + "feed_forward.w3.weight": stored[at + "down"],
         }
     return state
