@@ -58,6 +58,7 @@ def test_bytes_are_conserved(case: dict[str, Any]) -> None:
     record, strides = outcome.record, strides_of(BANK)
     assert record["bytes_read"] == sum(level["bytes_read"] for level in record["levels"])
     assert record["bytes_read"] == record["load_bytes"] + outcome.bytes_read.sum()
+    assert all(level["hits"] + level["misses"] == case["prompts"] for level in record["levels"])
     missed = sum(level["misses"] * strides[level["level"]] for level in record["levels"])
     assert outcome.bytes_read.sum() == missed
     assert record["load_bytes"] == (BANK.fanout * strides[1] if case["pinned"] else 0)
@@ -105,11 +106,11 @@ def test_one_block_takes_its_latency_and_its_transfer() -> None:
 
 
 def test_a_prefill_hides_what_arrives_meanwhile() -> None:
-    case = dict(
-        kind="zipf", seed=1, prompts=20, extra=0, eviction="fading", prefetch="none", pinned=False, verify=0.0
-    ) | {"pause_ms": 1.0}
+    case: dict[str, Any] = {"kind": "zipf", "seed": 1, "prompts": 20, "extra": 0, "eviction": "fading"}
+    case |= {"prefetch": "none", "pinned": False, "verify": 0.0, "pause_ms": 1.0}
     bare, hidden = outcome_of(case), outcome_of(case, host=Host(prefill_s=1.0))
-    assert (bare.stall_s == pytest.approx(bare.fetch_s)) and (hidden.fetch_s == bare.fetch_s).all()
+    assert bare.stall_s == pytest.approx(bare.fetch_s)
+    assert (hidden.fetch_s == bare.fetch_s).all()
     read = bare.fetch_s > 0
     assert read.any()
     assert (hidden.stall_s[read] <= bare.stall_s[read]).all()
