@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 OURS, OTHER, ACCENT = "#1b6ca8", "#9a9a9a", "#d98f2b"
 DTYPE_COLOURS = {"f16": "#7a5195", "i8": OURS, "i4": ACCENT}
-STYLE: Any = {"axes.spines.top": False, "axes.spines.right": False}
 
 
 def _panels(count: int, width: float = 6.5) -> tuple[Figure, list[Axes]]:
