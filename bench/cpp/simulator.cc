@@ -169,9 +169,16 @@ class Simulation {
         user.prompts.empty() ? kNever : user.ended_ns + prompts_[user.prompts.front()].pause_ns + options_.host_ns;
   }
 
+  // Whoever has been due the longest comes first.
   Status begin_due() {
-    for (User& user : users_) {
-      if (user.waits || user.due_ns > clock_.now_ns()) continue;
+    while (true) {
+      User* first = nullptr;
+      for (User& user : users_) {
+        if (user.waits || user.due_ns > clock_.now_ns()) continue;
+        if (first == nullptr || user.due_ns < first->due_ns) first = &user;
+      }
+      if (first == nullptr) return {};
+      User& user = *first;
       for (const auto& device : devices_) device->slow_down(prompts_[user.prompts.front()].slowdown);
       const std::size_t length = prompts_[user.prompts.front()].path.size();
       auto begun = fetch(user, options_.one_level_at_a_time ? std::min<std::size_t>(1, length) : length);
@@ -185,7 +192,6 @@ class Simulation {
       user.computed_ns = clock_.now_ns();
       user.due_ns = kNever;
     }
-    return {};
   }
 
   // Leases the first `levels` of the user's next path; false where he has to wait for room.
@@ -253,6 +259,7 @@ class Simulation {
     user.ended_ns = clock_.now_ns();
     user.prompts.pop_front();
     plan_next(user);
+    for (User& other : users_) other.waits = false;  // this user's lease can be had now
     const auto hinted = pager_->prefetch(prompts_[prompt].hints);
     if (!hinted) return tl::make_unexpected(hinted.error());
     return {};

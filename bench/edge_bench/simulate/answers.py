@@ -53,7 +53,7 @@ def a_day(outcome: Outcome, day: Day) -> dict[str, Any]:
 
 
 def budget_for(scenario: Scenario, trace: Trace, target_ms: float) -> dict[str, Any]:
-    """The smallest budget whose p95 is within the target, on a grid from one path to 32, and what each gives."""
+    """The smallest budget whose p95 is within the target, from one path to 32 of them, and what each gives."""
     least = smallest_budget(scenario.bank, scenario.placement)
     path = sum(strides_of(scenario.bank).values())
     curve = []
@@ -106,8 +106,8 @@ def answer(
     devices = {p.key: p for p in scenario.placement.values() if p is not None}.values()
     result["assumptions"] = [
         *(text for device in devices for text in device.assumptions),
-        f"an update writes {WRITE_AMPLIFICATION:g} bytes of flash for each of its own; blocks are updated in "
-        "proportion to their bytes",
+        f"an update writes {WRITE_AMPLIFICATION:g} bytes of flash for each of its own",
+        "blocks are updated in proportion to their bytes",
         "the first quarter of the prompts fills the memory and is not counted in latencies",
     ]
     return result

@@ -79,7 +79,7 @@ def smallest_budget(bank: BankConfig, placement: dict[int, Profile | None]) -> i
     """What is pinned, and one path beside it."""
     strides = strides_of(bank)
     pinned = sum(bank.fanout**level * strides[level] for level, p in placement.items() if p is None)
-    return int(pinned) + sum(strides[level] for level, p in placement.items() if p is not None)
+    return int(pinned + sum(strides[level] for level, p in placement.items() if p is not None))
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,12 @@ def simulate(scenario: Scenario, trace: Trace, slowdowns: npt.NDArray[np.float64
         return [(level, node) for level, node in enumerate(path, 1) if level in wanted]
 
     hint = HINTERS[scenario.prefetch]()
+    numbers = {user: i for i, user in enumerate(sorted({visit.user for visit in trace.visits}))}
     prompts = []
     for i, visit in enumerate(trace.visits):
         hinted = list(dict.fromkeys(node for path in hint(visit) for node in nodes(path)))
         factor = 1.0 if slowdowns is None else float(slowdowns[i])
-        prompts.append((visit.user, round(visit.pause_ms * 1e6), nodes(visit.path), hinted, factor))
+        prompts.append((numbers[visit.user], round(visit.pause_ms * 1e6), nodes(visit.path), hinted, factor))
     record = _native.simulate(
         native_levels,
         [device.native() for device in devices],
@@ -174,5 +175,10 @@ def simulate(scenario: Scenario, trace: Trace, slowdowns: npt.NDArray[np.float64
         one_level_at_a_time=scenario.one_level_at_a_time,
     )
     served = np.array(record["served"], np.int64).reshape(-1, 3)
-    seconds: npt.NDArray[np.float64] = served[:, :2] * np.float64(1e-9)
-    return Outcome(scenario, seconds[:, 0], seconds[:, 1], served[:, 2], record)
+    return Outcome(
+        scenario,
+        (served[:, 0] * 1e-9).astype(np.float64),
+        (served[:, 1] * 1e-9).astype(np.float64),
+        served[:, 2],
+        record,
+    )

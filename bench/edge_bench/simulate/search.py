@@ -1,6 +1,5 @@
-"""Which bank fits a device: rows a level, dtype and placement, with the Pareto front of memory that a prompt gets
-against
-the time that it takes."""
+"""Which bank fits a device: rows a level, dtype and placement, with the Pareto front of the memory that a prompt gets
+against the time that it takes."""
 
 from __future__ import annotations
 
@@ -129,8 +128,7 @@ def run(
         },
         "assumptions": [
             "more fetched parameters are better, and of equally many a larger bank: what quality they bring is not "
-            "simulated. Pouransari et al. 2025 found a tenth of the anchor's parameters a good size, and "
-            "deeper levels better",
+            "simulated (Pouransari et al. 2025: a tenth of the anchor's parameters works best)",
             "a dtype changes bytes alone: what i4 costs in quality is not simulated",
             "the trace is a conversation (topic drift); its first quarter is not counted",
             *device.assumptions,

@@ -32,10 +32,6 @@ class Trace:
     name: str
     visits: tuple[Visit, ...]
 
-    @property
-    def users(self) -> int:
-        return 1 + max(visit.user for visit in self.visits)
-
 
 class _Topics:
     """Leaves whose popularity is Zipf's (exponent 1) at every node; `taste` says which child is the popular one."""
@@ -55,7 +51,7 @@ class _Topics:
 
     def draw(self, taste: int, leaf: int = 0, kept: int = 0) -> int:
         """A leaf that shares the first `kept` levels with another one."""
-        node: int = leaf // self.fanout ** (self.depth - kept)
+        node = leaf // int(self.fanout ** (self.depth - kept))
         for level in range(kept, self.depth):
             rank = int(self.random.choice(self.fanout, p=self.zipf))
             node = node * self.fanout + int(self._order(taste, level, node)[rank])
@@ -112,13 +108,8 @@ def _visit(line: str, fanout: int, depth: int) -> Visit:
     if not 0 < len(path) <= depth:
         raise ValueError(f"a path of {len(path)} nodes: the bank has {depth} levels")
     user, pause = record.get("user", 0), record.get("pause_ms", PAUSE_MS)
-    if (
-        type(user) is not int
-        or not 0 <= user < 10_000
-        or type(pause) not in (int, float)
-        or not 0 <= pause < 1e12
-    ):
-        raise ValueError("`user` must be a small number and `pause_ms` 0 or more")
+    if type(user) is not int or user < 0 or type(pause) not in (int, float) or not 0 <= pause < 1e12:
+        raise ValueError("`user` must be a number of 0 or more and `pause_ms` 0 or more")
     return Visit(tuple(path), user, float(pause))
 
 
@@ -137,5 +128,4 @@ def read(path: Path, fanout: int, depth: int) -> Trace:
             raise BadFormatError(f"{path}, line {number}: {error}") from None
     if not visits:
         raise BadFormatError(f"{path}: it has no prompts")
-    numbers = {user: i for i, user in enumerate(sorted({visit.user for visit in visits}))}
-    return Trace(path.name, tuple(Visit(v.path, numbers[v.user], v.pause_ms) for v in visits))
+    return Trace(path.name, tuple(visits))

@@ -204,8 +204,7 @@ def run(directory: Path, seed: int, progress: Callable[[str], None]) -> dict[str
             "p95_error": round(float(real[:, 1].mean()), 4),
         },
         "aims": {"median_error": 0.1, "p95_error": 0.2},
-        "meaning": "mean over the cases of |predicted / measured - 1|, of the median and of the 95th "
-        "percentile of fetch",
+        "meaning": "mean over the cases of |predicted / measured - 1|, of the median and the 95th percentile",
         "cases": [case.row() for case in found],
         "calibration": {
             "host_us": round(host.fetch_s * 1e6, 1),
