@@ -48,7 +48,7 @@ CHUNKS = {"prefill": [90], "decode": [1] * 90, "mixed": [3, 17, 1, 40, 29]}
 TOLERANCES = {"f32": 1e-4, "f16": 1e-3}
 # Of the logits' root mean square. What meets packed weights is rounded to 8 bits, which rows of only 128 values do not
 # average out as those of a real anchor do.
-PACKED_TOLERANCE = 0.12
+PACKED_TOLERANCE = 0.2  # of the worst token: 0.17 where torch does the same rounding; 0.035 on average
 DTYPES = ("f32", "f16", "i8", "i4")
 NAME = "anchor.native.safetensors"
 
