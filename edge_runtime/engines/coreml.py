@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import Array, MemoryInputs, PortableContext, f32_kv_bytes
+from edge_runtime.engines.portable import Array, MemoryInputs, ProgramContext, f32_kv_bytes
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
 if sys.platform != "darwin":
@@ -44,7 +44,7 @@ class CoremlEngine:
     def kv_bytes(self) -> int:
         return f32_kv_bytes(self._bundle.manifest.anchor) // 2
 
-    def new_context(self) -> PortableContext:
+    def new_context(self) -> ProgramContext:
         functions, state = self._functions, self._functions["decode"].make_state()
 
         def step(
@@ -62,7 +62,7 @@ class CoremlEngine:
             return cast(npt.NDArray[np.float32], found.astype(np.float32))
 
         inputs = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True)
-        return PortableContext(self._bundle, self._spec, inputs, step, self.kv_bytes)
+        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str = "portable") -> CoremlEngine:

@@ -12,7 +12,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.engines.portable import (
     Array,
     MemoryInputs,
-    PortableContext,
+    ProgramContext,
     WindowedEmbedder,
     f32_kv_bytes,
 )
@@ -49,7 +49,7 @@ class OnnxEngine:
     def kv_bytes(self) -> int:
         return f32_kv_bytes(self._bundle.manifest.anchor)
 
-    def new_context(self) -> PortableContext:
+    def new_context(self) -> ProgramContext:
         anchor, session = self._bundle.manifest.anchor, self._session
         shape = (1, anchor.context_length, anchor.kv_heads, anchor.head_dim)
         names = [f"{kind}_{layer}" for layer in range(anchor.layers) for kind in ("k", "v")]
@@ -68,7 +68,7 @@ class OnnxEngine:
                 caches[name][:, position : position + tokens.shape[1]] = values
             return cast(npt.NDArray[np.float32], logits[0])
 
-        return PortableContext(self._bundle, self._spec, MemoryInputs(self._bundle), step, self.kv_bytes)
+        return ProgramContext(self._bundle, self._spec, MemoryInputs(self._bundle).of, step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> OnnxEngine:

@@ -1,4 +1,5 @@
-"""What engines share whose programs take memory as inputs, one a level (docs/bundle-format.md, Programs)."""
+"""What engines share that run a program call by call (docs/bundle-format.md, Programs): memory as inputs, one a level,
+the context, the router's encoder."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from edge_runtime.manifest import Anchor, EmbedderSpec, ProgramSpec
 from edge_runtime.text import read_tokenizer
 
 Array = npt.NDArray[Any]
-"""f32 or f16."""
+"""f32 or f16; i64 of a handle."""
 TYPES: dict[str, type[np.float32] | type[np.float16]] = {"f32": np.float32, "f16": np.float16}
 """Of memory inputs, by the bank's dtype; banks of other dtypes are given as f32."""
 F32_BYTES = 4
@@ -90,14 +91,17 @@ def f32_kv_bytes(anchor: Anchor) -> int:
     return 2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length
 
 
-class PortableContext:
-    """See `engines.Context`; `step` appends tokens i64 [1, T] at a position and gives f32 [vocab_size]."""
+class ProgramContext:
+    """See `engines.Context`; `step` appends tokens i64 [1, T] at a position and gives f32 [vocab_size].
+
+    memory: what `step` is given for a lease's handle.
+    """
 
     def __init__(
         self,
         bundle: Bundle,
         spec: ProgramSpec,
-        memory: MemoryInputs,
+        memory: Callable[[int], list[Array]],
         step: Callable[[npt.NDArray[np.int64], int, list[Array]], npt.NDArray[np.float32]],
         kv_bytes: int,
     ) -> None:
@@ -119,7 +123,7 @@ class PortableContext:
 
     def forward(self, tokens: npt.NDArray[np.int64], memory: int) -> npt.NDArray[np.float32]:
         check_length(len(tokens), self._position, self._context_length)
-        position, arrays = self._position, self._memory.of(memory)
+        position, arrays = self._position, self._memory(memory)
         for start in range(0, len(tokens), self._max_prefill):
             chunk = np.ascontiguousarray(tokens[None, start : start + self._max_prefill], np.int64)
             logits = self._step(chunk, position, arrays)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edge_export.mil import Package
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import Array, MemoryInputs, PortableContext, f32_kv_bytes
+from edge_runtime.engines.portable import Array, MemoryInputs, ProgramContext, f32_kv_bytes
 
 
 class InterpretedEngine:
@@ -22,7 +22,7 @@ class InterpretedEngine:
     def kv_bytes(self) -> int:
         return f32_kv_bytes(self._bundle.manifest.anchor) // 2
 
-    def new_context(self) -> PortableContext:
+    def new_context(self) -> ProgramContext:
         package = Package(self._bundle.path_of(self._spec.path))
 
         def step(
@@ -38,4 +38,4 @@ class InterpretedEngine:
             return cast(npt.NDArray[np.float32], found["logits"][0].astype(np.float32))
 
         inputs = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True)
-        return PortableContext(self._bundle, self._spec, inputs, step, self.kv_bytes)
+        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)

@@ -8,29 +8,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
+from reference import PATHS, expected
 
 from edge_pretrain.checkpoint import Checkpoint, load
 from edge_pretrain.embed import MiniLM
-from edge_pretrain.model import MemoryRows
 from edge_runtime.bundle import Bundle
 from edge_runtime.embedders import open_embedder
 from edge_runtime.engines import Engine, open_engine
 from edge_runtime.errors import BadFormatError, ChecksumError, ContextOverflowError, StaleHandleError
 from edge_runtime.pager import Node, Pager
 
-Logits = npt.NDArray[np.float32]
 TOLERANCE = 1e-4
 TOKENS = np.random.default_rng(3).integers(0, 300, 50)
-PATHS: dict[str, list[Node]] = {
-    "none": [],
-    "level 1": [(1, 2)],
-    "level 2": [(2, 9)],
-    "all levels": [(1, 2), (2, 9)],
-    "generic": [(0, 0)],
-}
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +43,6 @@ def pager(bundle: Bundle) -> Pager:
     return Pager(bundle.level_paths, "10MB")
 
 
-def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:
-    """The reference's logits f32 [T, vocab_size]."""
-    memory = None
-    if nodes:
-        rows = torch.cat([checkpoint.memories.levels[level][node] for level, node in nodes], dim=2)
-        memory = MemoryRows(rows[None], checkpoint.memories.config.layers)
-    with torch.inference_mode():
-        logits: Logits = checkpoint.anchor(torch.from_numpy(TOKENS)[None], memory)[0].numpy()
-    return logits
-
-
 @pytest.mark.skipif(
     not Path("/proc/self/smaps").exists(), reason="it asks Linux what of a mapping is resident"
 )
@@ -84,7 +63,7 @@ def test_a_program_is_not_resident_beside_its_packed_weights(bundle: Bundle) -> 
 def test_logits_equal_the_reference(
     reference: Checkpoint, engine: Engine, pager: Pager, nodes: list[Node], chunks: list[int]
 ) -> None:
-    context, wanted = engine.new_context(), expected(reference, nodes)
+    context, wanted = engine.new_context(), expected(reference, TOKENS, nodes)
     with pager.fetch(nodes) as lease:
         start = 0
         for count in chunks:
@@ -95,7 +74,7 @@ def test_logits_equal_the_reference(
 
 def test_each_memory_changes_the_logits(reference: Checkpoint) -> None:
     # Otherwise the parity above would hold for a program that ignores its memory.
-    last = [expected(reference, nodes)[-1] for nodes in PATHS.values()]
+    last = [expected(reference, TOKENS, nodes)[-1] for nodes in PATHS.values()]
     for i, one in enumerate(last):
         for other in last[:i]:
             assert np.abs(one - other).max() > 100 * TOLERANCE
@@ -105,11 +84,11 @@ def test_a_handle_without_blocks_is_no_memory(reference: Checkpoint, engine: Eng
     # Leaf 15 is an empty cluster: the bundle has no block for it.
     with pager.fetch([(2, 15)]) as lease:
         logits = engine.new_context().forward(TOKENS, lease.handle)
-    assert np.abs(logits - expected(reference, [])[-1]).max() < TOLERANCE
+    assert np.abs(logits - expected(reference, TOKENS, [])[-1]).max() < TOLERANCE
 
 
 def test_contexts_do_not_share_their_cache(reference: Checkpoint, engine: Engine) -> None:
-    one, other, wanted = engine.new_context(), engine.new_context(), expected(reference, [])
+    one, other, wanted = engine.new_context(), engine.new_context(), expected(reference, TOKENS, [])
     one.forward(TOKENS[:30], 0)
     other.forward(TOKENS[10:40], 0)
     assert np.abs(one.forward(TOKENS[30:], 0) - wanted[-1]).max() < TOLERANCE
@@ -120,7 +99,7 @@ def test_reset_starts_anew(reference: Checkpoint, engine: Engine) -> None:
     context.forward(TOKENS[20:], 0)
     context.reset()
     assert context.position == 0
-    assert np.abs(context.forward(TOKENS, 0) - expected(reference, [])[-1]).max() < TOLERANCE
+    assert np.abs(context.forward(TOKENS, 0) - expected(reference, TOKENS, [])[-1]).max() < TOLERANCE
 
 
 def test_overflow_is_refused_and_appends_nothing(engine: Engine) -> None:
@@ -143,7 +122,7 @@ def test_a_released_lease_is_refused_and_the_context_goes_on(
     with pytest.raises(StaleHandleError):
         context.forward(TOKENS, handle)
     assert context.position == 0
-    assert np.abs(context.forward(TOKENS, 0) - expected(reference, [])[-1]).max() < TOLERANCE
+    assert np.abs(context.forward(TOKENS, 0) - expected(reference, TOKENS, [])[-1]).max() < TOLERANCE
 
 
 def test_damage_in_a_block_surfaces_as_the_core_reports_it(

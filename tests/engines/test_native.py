@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from reference import PATHS, Logits, expected
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from edge_export.bundle import export_bundle
 from edge_export.source import ExportConfig, Source
 from edge_pretrain.checkpoint import Checkpoint, load
-from edge_pretrain.model import MemoryRows
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
 from edge_runtime.engines import Engine, open_engine
@@ -34,15 +33,7 @@ from edge_runtime.errors import (
 )
 from edge_runtime.pager import Node, Pager
 
-Logits = npt.NDArray[np.float32]
 TOKENS = np.random.default_rng(3).integers(0, 300, 90)
-PATHS: dict[str, list[Node]] = {
-    "none": [],
-    "level 1": [(1, 2)],
-    "level 2": [(2, 9)],
-    "all levels": [(1, 2), (2, 9)],
-    "generic": [(0, 0)],
-}
 CHUNKS = {"prefill": [90], "decode": [1] * 90, "mixed": [3, 17, 1, 40, 29]}
 # Of a logit; they have a standard deviation of about 1.
 TOLERANCES = {"f32": 1e-4, "f16": 1e-3}
@@ -137,17 +128,6 @@ def pager(bundles: dict[str, Bundle]) -> Pager:
     return Pager(bundles["f32"].level_paths, "10MB")
 
 
-def expected(checkpoint: Checkpoint, nodes: list[Node]) -> Logits:
-    """The reference's logits f32 [T, vocab_size]."""
-    memory = None
-    if nodes:
-        rows = torch.cat([checkpoint.memories.levels[level][node] for level, node in nodes], dim=2)
-        memory = MemoryRows(rows[None], checkpoint.memories.config.layers)
-    with torch.inference_mode():
-        logits: Logits = checkpoint.anchor(torch.from_numpy(TOKENS)[None], memory)[0].numpy()
-    return logits
-
-
 def assert_near(found: Logits, wanted: Logits, dtype: str) -> None:
     if dtype in TOLERANCES:
         assert np.abs(found - wanted).max() < TOLERANCES[dtype]
@@ -160,7 +140,7 @@ def assert_near(found: Logits, wanted: Logits, dtype: str) -> None:
 def test_logits_equal_the_reference(
     reference: Checkpoint, engine: Engine, dtype: str, pager: Pager, nodes: list[Node], chunks: list[int]
 ) -> None:
-    context, wanted = engine.new_context(), expected(reference, nodes)
+    context, wanted = engine.new_context(), expected(reference, TOKENS, nodes)
     with pager.fetch(nodes) as lease:
         ends = np.cumsum(chunks)
         found = [
@@ -175,7 +155,7 @@ def test_logits_equal_the_reference(
 def test_quantised_anchors_are_near_the_whole_one(
     checkpoints: dict[str, Checkpoint], dtype: str, error: float
 ) -> None:
-    wanted, found = expected(checkpoints["f32"], [])[-1], expected(checkpoints[dtype], [])[-1]
+    wanted, found = expected(checkpoints["f32"], TOKENS, [])[-1], expected(checkpoints[dtype], TOKENS, [])[-1]
     assert np.abs(found - wanted).std() / wanted.std() < error
 
 
@@ -193,7 +173,7 @@ def test_bits_do_not_depend_on_threads_or_calls(bundles: dict[str, Bundle], page
 
 
 def test_contexts_do_not_share_their_cache(reference: Checkpoint, engine: Engine, dtype: str) -> None:
-    one, other, wanted = engine.new_context(), engine.new_context(), expected(reference, [])
+    one, other, wanted = engine.new_context(), engine.new_context(), expected(reference, TOKENS, [])
     one.forward(TOKENS[:30], 0)
     other.forward(TOKENS[10:40], 0)
     assert_near(one.forward(TOKENS[30:], 0), wanted[-1], dtype)
@@ -227,7 +207,7 @@ def test_a_released_lease_is_refused_and_the_context_goes_on(
     with pytest.raises(StaleHandleError):
         context.forward(TOKENS, handle)
     assert context.position == 0
-    assert_near(context.forward(TOKENS, 0), expected(reference, [])[-1], dtype)
+    assert_near(context.forward(TOKENS, 0), expected(reference, TOKENS, [])[-1], dtype)
 
 
 def test_damage_in_a_block_surfaces_as_the_core_reports_it(

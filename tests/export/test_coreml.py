@@ -11,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from families import save
 from safetensors.torch import load_file
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent))
-from families import save
 
 from edge_export.coreml import GROUP, CoremlDecoder, export_coreml
 from edge_export.huggingface import load_decoder

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parent))
 from families import save
+from safetensors.torch import load_file, save_file
 
 from edge_export.embedder import export_onnx_embedder
 from edge_export.huggingface import load_decoder
