@@ -58,7 +58,14 @@ def random_memory(width: int) -> list[npt.NDArray[np.float16]]:
     return [(0.3 * random.standard_normal((1, 3, r, width))).astype(np.float16) for r in ROWS]
 
 
-@pytest.mark.parametrize("case", ["llama3", "qwen2", "gemma3-capped", "smollm3", "olmo2"])
+@pytest.mark.parametrize(
+    "case",
+    # The one with every option always; the others take half a minute.
+    [
+        "gemma3-capped",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ("llama3", "qwen2", "smollm3", "olmo2")),
+    ],
+)
 def test_packages_equal_the_reference(case: str, tmp_path: Path) -> None:
     save(case, tmp_path)
     decoder, package = load_decoder(tmp_path, 4096), tmp_path / "anchor.mlpackage"
@@ -81,7 +88,7 @@ def quantized(decoder: Decoder, dtype: str) -> None:
                 module.weight.data.copy_(values.reshape(weight.shape))
 
 
-@pytest.mark.parametrize("dtype", ["i8", "i4"])
+@pytest.mark.parametrize("dtype", [pytest.param("i8", marks=pytest.mark.slow), "i4"])
 def test_quantised_packages_equal_the_quantised_reference(dtype: str, tmp_path: Path) -> None:
     save("gemma3", tmp_path, intermediate_size=96)
     decoder, package = load_decoder(tmp_path, 4096), tmp_path / "anchor.mlpackage"
