@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_bench.charged import Watch, charged, peak_resident
 from edge_bench.page_cache import cached_bytes, drop, whole
+from edge_runtime import engines
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines import Context
@@ -44,6 +45,11 @@ class Answering:
         self._session: Session | None = None
         self._context: Context | None = None
         self._lease: Lease | None = None
+
+    def load(self, engine: str) -> dict[str, int]:
+        """Loads an engine's libraries and opens nothing: the engine's own constant."""
+        engines.load(engine)
+        return charged().to_json() | {"peak_resident_bytes": peak_resident()}
 
     def open(self, bundle: str, **options: Any) -> dict[str, Any]:
         """`options` are those of `Runtime.open`. The bank leaves the page cache first: `auto` chooses for a cold one."""
@@ -110,12 +116,21 @@ class Answering:
             lease.wait()
             return 1e3 * (time.perf_counter() - start)
 
+    def resident(self) -> int:
+        """Bytes, now."""
+        return charged().resident
+
     def memory(self, prompt: str, max_tokens: int, memory: str) -> dict[str, Any]:
         """What is resident after an answer, and at most during one."""
         with Watch() as watch:
             self.answer(prompt, max_tokens, memory, cold=memory == "fetched")
-        record = {"steady": charged().to_json(), "peak": watch.peak.to_json()}
-        return record | {"peak_resident_bytes": peak_resident()}
+        steady = charged()
+        peak = max(watch.peak, steady, key=lambda look: look.charged)
+        return {
+            "steady": steady.to_json(),
+            "peak": peak.to_json(),
+            "peak_resident_bytes": peak_resident(),
+        }
 
     def _opened(self) -> Runtime:
         if self._runtime is None:
@@ -158,9 +173,11 @@ class Answering:
 
 
 OPERATIONS: tuple[Callable[..., Any], ...] = (
+    Answering.load,
     Answering.open,
     Answering.speed,
     Answering.answer,
     Answering.fetch,
+    Answering.resident,
     Answering.memory,
 )

@@ -73,11 +73,13 @@ class Remote:
         self._log.close()
 
 
-def open_worker(group: MemoryGroup | None, bundle: str, **options: Any) -> tuple[Remote, dict[str, Any]]:
+def open_worker(
+    group: MemoryGroup | None, bundle: str, timeout: float | None = None, **options: Any
+) -> tuple[Remote, dict[str, Any]]:
     """A worker that has opened a bundle, and what it said of it. Close the worker."""
     remote = Remote(group)
     try:
-        return remote, cast(dict[str, Any], remote.ask("open", bundle=bundle, **options))
+        return remote, cast(dict[str, Any], remote.ask("open", timeout, bundle=bundle, **options))
     except BaseException:
         remote.__exit__()
         raise

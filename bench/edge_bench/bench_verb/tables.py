@@ -98,7 +98,7 @@ def level_table(record: dict[str, Any]) -> str:
     """Of the first engine: routes and blocks are the same whichever answers."""
     levels = next(iter(record["engines"].values()))["requests"]["levels"]
     body = [
-        (level, one["hits"] + one["misses"], f"{one['hit_rate']:.0%}", megabytes(one["bytes_a_request"]))
+        (level, one["hits"] + one["misses"], f"{one['hit_rate']:.0%}", f"{one['bytes_a_request'] / 1e6:,.3f}")
         for level, one in levels.items()
     ]
     return table(("level", "blocks asked for", "hits", "MB read a request"), body)
