@@ -20,14 +20,19 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from edge_bench.banks import (
     HEADROOM,
     PAPER,
+    SPARSE_BYTES,
     Bank,
     BankConfig,
     all_nodes,
     make_bank,
+    random_block,
     require_space,
     sample_nodes,
 )
 from edge_bench.programs import cached_embedder, cached_program, write_random_native
+from edge_bench import synthetic_native as native
+from edge_bench.programs import cached_embedder, cached_program
+from edge_export.source import ExportConfig
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
 
@@ -45,6 +50,11 @@ OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
 class Synthetic:
     """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch or
     native, whose names anchor_dtype takes."""
+    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4.
+
+    engines: of executorch (lowered once, with MiniLM as the router) and native (streamed, with a router that needs no
+    engine). sparse: a bank of holes, for measuring what is resident and never for time.
+    """
 
     name: str
     bank_parameters: float | None = None
@@ -52,6 +62,8 @@ class Synthetic:
     anchor_dtype: str = "8da4w"
     seed: int = 0
     engine: str = "executorch"
+    engines: tuple[str, ...] = ("executorch",)
+    sparse: bool = False
 
     @property
     def anchor(self) -> AnchorConfig:
@@ -108,6 +120,8 @@ class Synthetic:
             "anchor_dtype": self.anchor_dtype,
             "engine": self.engine,
             "seed": self.seed,
+            "engines": list(self.engines),
+            "sparse": self.sparse,
         }
 
     def write_bank(self, out: Path) -> Iterator[tuple[Path, int]]:
@@ -120,8 +134,9 @@ class Synthetic:
         (out / "manifest.json").unlink(missing_ok=True)
         (out / "synth.json").write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
         if not (memory / "bank.json").is_file():
-            require_space(out, self.bank_bytes * HEADROOM + OTHER_BYTES, "the bundle")
-        yield from make_bank(self.bank, memory, self.nodes, self.seed)
+            stored = SPARSE_BYTES if self.sparse else self.bank_bytes * HEADROOM
+            require_space(out, stored + OTHER_BYTES, "the bundle")
+        yield from make_bank(self.bank, memory, self.nodes, self.seed, self.sparse)
 
     def write_rest(self, out: Path, report: Callable[[str], None]) -> None:
         """Writes all but the bank's levels, and the manifest last. REQUIRES that `write_bank` has ended."""
@@ -142,18 +157,30 @@ class Synthetic:
         embedder, embedder_tokenizer = cached_embedder(report)
         shutil.copyfile(embedder, out / "router/minilm.pte")
         shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
+        if "executorch" in self.engines:
+            program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
+            shutil.copyfile(program, out / "anchor.paged.pte")
+            embedder, embedder_tokenizer = cached_embedder(report)
+            shutil.copyfile(embedder, out / "router/minilm.pte")
+            shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
+        if "native" in self.engines:
+            report(f"{native.PATH}: random weights, {self.dtype_of('native')}")
+            native.write_random_native(
+                out / native.PATH, self.anchor.to_manifest(), self.dtype_of("native"), self.seed
+            )
+            native.write_random_router(
+                out / native.ROUTER_PATH, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed
+            )
         manifest = self._manifest(out, tokenizer.get_vocab_size())
         _core.commit_manifest(str(out), json.dumps(manifest, indent=2) + "\n")
 
     def _write_generic(self, path: Path) -> None:
         spec = self.generic.spec(1)
-        shape = (spec.layers, 3, spec.rows_per_block, spec.d_model)
         writer = _core.LevelWriter(
             str(path), 0, self.bank.fanout, spec.dtype, spec.d_model, spec.rows_per_block,
             spec.anchor_layers, 1,
         )  # fmt: skip
-        values = np.random.default_rng([self.seed, 0]).integers(-128, 128, shape)
-        writer.append(0, values.astype(np.float32) * np.float32(self.bank.scale))
+        writer.append(0, random_block(self.bank, spec.rows_per_block, [self.seed, 0]))
         writer.finish()
 
     def _write_tree(self, path: Path) -> None:
@@ -215,14 +242,40 @@ class Synthetic:
                 "tree": "router/tree.safetensors",
                 "depth": len(self.nodes),
                 "dim": EMBEDDING_DIM,
-                "embedders": [program_embedder("minilm")],
-                "default": "minilm",
+                "embedders": self._embedders(),
+                "default": self._embedders()[0]["name"],
             },
             "programs": [self._program],
+            "programs": [self._program(engine) for engine in self.engines],
             "state": "memory/state-1.json",
             "files": {path.relative_to(out).as_posix(): file_entry(path) for path in files},
             "provenance": {"synth": self.to_json(), "version": metadata.version("edge-runtime")},
         }
+
+
+    def dtype_of(self, engine: str) -> str:
+        """What an engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
+        config = ExportConfig("", self.memory_dtype, MAX_PREFILL, None, anchor_dtype=self.anchor_dtype)
+        return config.dtype_of(engine)
+
+    def _program(self, engine: str) -> dict[str, Any]:
+        from edge_export.programs import program_entry
+
+        entry = program_entry(MAX_PREFILL, self.dtype_of(engine))
+        return entry | ({"engine": "native", "path": native.PATH} if engine == "native" else {})
+
+    def _embedders(self) -> list[dict[str, Any]]:
+        """The default first."""
+        from edge_export.routers import program_embedder
+
+        static = {
+            "name": "static",
+            "engine": "static",
+            "path": native.ROUTER_PATH,
+            "tokenizer": "tokenizer.json",
+        }
+        found = [program_embedder("minilm")] if "executorch" in self.engines else []
+        return [*found, static] if "native" in self.engines else found
 
 
 def numbered_tokenizer(vocab_size: int) -> Tokenizer:
