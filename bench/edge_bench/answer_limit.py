@@ -95,6 +95,10 @@ def summary(record: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def markdown(record: dict[str, Any]) -> str:
+    return f"```\n{summary(record)}\n```\n\n`{record['command']}`, revision {record['revision']}.\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog=PROGRAM, description="Whether a bundle answers in the memory that it should need.")
     parser.add_argument("bundle", type=Path)

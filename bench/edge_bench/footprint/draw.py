@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 
 FAST, KILLED = "#1b6ca8", "#b3392f"
 
 
-def draw(record: dict[str, Any], target: Path | IO[bytes], kind: str = "png") -> None:
-    """Into a file or a stream. kind: png or svg."""
+def draw(record: dict[str, Any], path: Path) -> None:
+    """The suffix of the path chooses the format."""
     full = record["unrestricted"]["requests_per_s"]
     done = [one for one in record["trials"] if one["requests_per_s"] > 0]
     ended = [one for one in record["trials"] if one["requests_per_s"] == 0]
@@ -42,4 +42,4 @@ def draw(record: dict[str, Any], target: Path | IO[bytes], kind: str = "png") ->
     axes.set_ylim(-4, max(110, *speeds))
     axes.set_title(f"{record['bundle']}, {record['engine']}", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(target, format=kind, dpi=110)
+    figure.savefig(path, dpi=110)
