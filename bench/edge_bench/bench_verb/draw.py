@@ -17,7 +17,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     """The suffix of the path chooses the format."""
     names = list(record["engines"])
     tests = list(dict.fromkeys(row["test"] for row in record["tests"]))
-    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 9}):
+    with mpl.rc_context({"axes.spines.top": False, "axes.spines.right": False, "font.size": 10}):
         panels = len(tests) + 2
         height = 0.8 + 0.34 * len(names)
         figure = Figure(figsize=(6.4, panels * height + 0.4), layout="constrained")
@@ -60,7 +60,7 @@ def grouped(axes: Axes, names: list[str], series: Series, title: str) -> None:
     for index, (label, colour, values) in enumerate(series):
         at = [row + (index - (len(series) - 1) / 2) * height for row in range(len(names))]
         bars = axes.barh(at, values, height * 0.9, color=colour, label=label)
-        axes.bar_label(bars, [f"{value:,.4g}" for value in values], padding=3, fontsize=7)
+        axes.bar_label(bars, [short(value) for value in values], padding=3, fontsize=8)
     finish(axes, names, title)
 
 
@@ -75,6 +75,10 @@ def stacked(axes: Axes, names: list[str], series: Series, title: str) -> None:
 def finish(axes: Axes, names: list[str], title: str) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_title(title, fontsize=9, loc="left")
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    axes.margins(x=0.14)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=3, frameon=False)
+
+
+def short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

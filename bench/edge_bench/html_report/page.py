@@ -43,7 +43,7 @@ def section(number: int, name: str, record: dict[str, Any]) -> str:
 
 def to_html(markdown: str) -> str:
     """Each cell of a table carries its column's name, which stands beside it where the screen is narrow."""
-    renderer = MarkdownIt("commonmark").enable("table")
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = renderer.parse(markdown)
     head: list[str] = []
     column, in_head = 0, False
