@@ -52,7 +52,7 @@ class Answering:
         return charged().to_json() | {"peak_resident_bytes": peak_resident()}
 
     def open(self, bundle: str, **options: Any) -> dict[str, Any]:
-        """`options` are those of `Runtime.open`. The bank leaves the page cache first: `auto` chooses for a cold one."""
+        """`options` are those of `Runtime.open`. The bank leaves the page cache first, so `auto` sees a cold one."""
         files = [Path(path) for paths in Bundle.open(bundle).level_paths for path in paths]
         drop(files)
         before = charged()
@@ -98,16 +98,22 @@ class Answering:
             pass
         seconds = time.perf_counter() - start
         levels = {
-            level: {key: now[key] - before[level][key] for key in now} for level, now in self._levels().items()
+            level: {key: now[key] - before[level][key] for key in now}
+            for level, now in self._levels().items()
         }
-        record = session.stats.to_json() | {"request_ms": 1e3 * seconds, "cached_bytes": cached, "levels": levels}
+        record = session.stats.to_json() | {
+            "request_ms": 1e3 * seconds,
+            "cached_bytes": cached,
+            "levels": levels,
+        }
         del record["text"]
         return record
 
     def fetch(self, prompt: str) -> float:
         """Milliseconds of a cold fetch of the prompt's blocks, with nothing else going on."""
         runtime, session = self._opened(), self._asked()
-        assert runtime.pager is not None and runtime.bundle.manifest.memory is not None
+        assert runtime.pager is not None
+        assert runtime.bundle.manifest.memory is not None
         memory = runtime.bundle.manifest.memory
         nodes = [node for node in session.route(prompt).nodes if memory.level(node[0]) is not None]
         self._forget()
@@ -167,7 +173,11 @@ class Answering:
         pager = self._opened().pager
         levels = [] if pager is None else pager.stats()["levels"]
         return {
-            str(level["level"]): {"hits": level["hits"], "misses": level["misses"], "bytes": level["bytes_read"]}
+            str(level["level"]): {
+                "hits": level["hits"],
+                "misses": level["misses"],
+                "bytes": level["bytes_read"],
+            }
             for level in levels
         }
 

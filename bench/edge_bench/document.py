@@ -22,9 +22,9 @@ from edge_runtime.errors import BadFormatError, NotFoundError
 
 PROGRAM = "edge_bench.document"
 SECTION = re.compile(
-    r"(<!-- record: ([\w.-]+) -->\n)(?:(?!<!-- record: ).)*?(^<!-- end -->$)", re.DOTALL | re.MULTILINE
+    r"(^<!-- record: ([\w.-]+) -->\n)(?:(?!^<!-- record: ).)*?(^<!-- end -->$)", re.DOTALL | re.MULTILINE
 )
-MARKER = re.compile(r"<!-- record: ")
+MARKER = re.compile(r"^<!-- record: ", re.MULTILINE)  # in a line of prose it is a mention
 
 
 def documented(text: str, records: Path) -> str:
@@ -38,7 +38,9 @@ def documented(text: str, records: Path) -> str:
     def section(match: re.Match[str]) -> str:
         path = records / f"{match[2]}.json"
         if not path.is_file():
-            raise NotFoundError(f"{path}: the document has a section for it: measure it, or remove the section")
+            raise NotFoundError(
+                f"{path}: the document has a section for it: measure it, or remove the section"
+            )
         # Below the document's own headings.
         body = re.sub(r"^#", "###", markdown(read_record(path)), flags=re.MULTILINE)
         return f"{match[1]}\n{body}\n\n{match[3]}"
@@ -63,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog=PROGRAM, description="Writes the measured sections of a document.")
     parser.add_argument("document", type=Path, nargs="?", default=Path("docs/benchmarks.md"))
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where something would change")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where something would change"
+    )
     return guarded(parser, run, arguments)
 
 

@@ -54,13 +54,13 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("tool"), str) or "schema" not in record:
         raise BadFormatError(f"{path}: not a benchmark's record: it has no schema and tool")
     if not isinstance(record["schema"], int) or record["schema"] > SCHEMA:
-        raise BadFormatError(f"{path}: a record of schema {record['schema']}: this version reads up to {SCHEMA}")
+        raise BadFormatError(
+            f"{path}: a record of schema {record['schema']}: this version reads up to {SCHEMA}"
+        )
     return record
 
 
-def find_records(
-    paths: Sequence[Path], skip: Callable[[str], None]
-) -> Iterator[tuple[Path, dict[str, Any]]]:
+def find_records(paths: Sequence[Path], skip: Callable[[str], None]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Of files, and of folders with one level of folders below. `skip` hears what was left out, and why.
 
     Other JSON files of a folder are passed over in silence. Raises OSError where a path is not there.

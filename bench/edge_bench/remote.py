@@ -25,7 +25,7 @@ class Remote:
     """A worker, in a control group where one is given. Use as a context: the worker ends with it. Not thread-safe."""
 
     def __init__(self, group: MemoryGroup | None = None) -> None:
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(
             COMMAND if group is None else group.command(COMMAND),
             stdin=subprocess.PIPE,
@@ -41,7 +41,8 @@ class Remote:
             WorkerEndedError: it ended, or did not reply within `timeout` seconds.
             EdgeRuntimeError: what the operation raised.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         try:
             print(json.dumps({"do": operation, **arguments}), file=self._process.stdin, flush=True)
         except BrokenPipeError:

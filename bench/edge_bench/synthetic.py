@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from edge_bench import synthetic_native as native
 from edge_bench.banks import (
     HEADROOM,
     PAPER,
@@ -251,7 +252,6 @@ class Synthetic:
             "files": {path.relative_to(out).as_posix(): file_entry(path) for path in files},
             "provenance": {"synth": self.to_json(), "version": metadata.version("edge-runtime")},
         }
-
 
     def dtype_of(self, engine: str) -> str:
         """What an engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""

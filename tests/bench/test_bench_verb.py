@@ -87,8 +87,18 @@ def test_a_row_has_the_mean_the_deviation_and_the_ratio_of_pairs() -> None:
 
 
 def test_hit_rates_are_of_the_blocks_asked_for() -> None:
-    one = {"levels": {"0": dict.fromkeys(("hits", "misses", "bytes"), 0), "1": {"hits": 1, "misses": 0, "bytes": 0}}}
-    other = {"levels": {"0": dict.fromkeys(("hits", "misses", "bytes"), 0), "1": {"hits": 0, "misses": 1, "bytes": 8}}}
+    one = {
+        "levels": {
+            "0": dict.fromkeys(("hits", "misses", "bytes"), 0),
+            "1": {"hits": 1, "misses": 0, "bytes": 0},
+        }
+    }
+    other = {
+        "levels": {
+            "0": dict.fromkeys(("hits", "misses", "bytes"), 0),
+            "1": {"hits": 0, "misses": 1, "bytes": 8},
+        }
+    }
     expected = {"hits": 1, "misses": 1, "bytes": 8, "hit_rate": 0.5, "bytes_a_request": 4}
     assert levels([one, other]) == {"1": expected}
     assert spread([None]) is None

@@ -96,7 +96,9 @@ def test_without_control_groups_it_is_one_line(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(limit: int | None) -> MemoryGroup:
-        raise UnsupportedError("no control group hierarchy that limits memory is mounted here: run it as root")
+        raise UnsupportedError(
+            "no control group hierarchy that limits memory is mounted here: run it as root"
+        )
 
     monkeypatch.setattr(MemoryGroup, "below_own", refuse)
     assert main(["footprint", str(tiny_bundle), "-o", str(tmp_path)]) == 1
@@ -115,7 +117,9 @@ def test_answers_fit_in_constant_anchor_fetched_and_slack(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [str(tiny_bundle), "--json"]
-    monkeypatch.setattr(answer_limit, "SLACK", 300 * 10**6)  # of a tiny bundle, the router's MiniLM is the most
+    monkeypatch.setattr(
+        answer_limit, "SLACK", 300 * 10**6
+    )  # of a tiny bundle, the router's MiniLM is the most
     assert answer_limit.main(arguments) == 0
     record = json.loads(capsys.readouterr().out)
     parts = (record["constant"]["charged_to_group_bytes"], record["anchor_bytes"], record["fetched_bytes"])

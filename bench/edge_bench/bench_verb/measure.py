@@ -56,7 +56,9 @@ def programs(bundle: Bundle, names: Sequence[str]) -> dict[str, ProgramSpec]:
     return chosen
 
 
-def measure(plan: Plan, command: str, say: Callable[[str], None]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(
+    plan: Plan, command: str, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The record, and the trace of all requests.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_runtime.errors import InvalidArgumentError
 
-# Far apart, so that they are routed to different blocks, and some near each other, so that a session meets blocks again.
+# Far apart, so that they are routed to different blocks, and some near each other, so that blocks are met again.
 PROMPTS = (
     "The atomic number of hafnium is",
     "The atomic number of radon is",

@@ -36,7 +36,11 @@ def engine_list(text: str) -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's directory")
     parser.add_argument(
-        "-p", "--n-prompt", type=lengths, metavar="N,...", help="prompt lengths, 0 for none (default: 128,512)"
+        "-p",
+        "--n-prompt",
+        type=lengths,
+        metavar="N,...",
+        help="prompt lengths, 0 for none (default: 128,512)",
     )
     parser.add_argument(
         "-n", "--n-gen", type=lengths, metavar="N,...", help="tokens to generate (default: 128)"
@@ -72,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", choices=("md", "csv", "json", "jsonl"), default="md", help="(default: md)"
     )
-    parser.add_argument("--json", dest="output", action="store_const", const="json", help="the same as -o json")
+    parser.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the JSON record there, too")
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write each request there, as CSV")
 

@@ -37,7 +37,9 @@ def search(attempt: Attempt, fraction: float, say: Callable[[str], None]) -> Sea
     if unrestricted.peak_bytes is None:
         raise UnsupportedError("the control group does not tell its peak: it needs Linux 5.19 or newer")
     wanted = fraction * unrestricted.requests_per_s
-    say(f"no limit: {unrestricted.requests_per_s:,.1f} requests/s, {unrestricted.peak_bytes / MIB:,.1f} MiB charged")
+    say(
+        f"no limit: {unrestricted.requests_per_s:,.1f} requests/s, {unrestricted.peak_bytes / MIB:,.1f} MiB charged"
+    )
     trials: list[Trial] = []
 
     def tried(limit: int) -> Trial:

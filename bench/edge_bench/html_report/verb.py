@@ -38,7 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not found:
         raise NotFoundError(f"{', '.join(map(str, arguments.records))}: no record of a benchmark")
     arguments.out.write_text(page(found, arguments.title), encoding="utf-8")
-    print(f"wrote {arguments.out}: {len(found)} records, {arguments.out.stat().st_size / 1e6:.2f} MB", file=sys.stderr)
+    print(
+        f"wrote {arguments.out}: {len(found)} records, {arguments.out.stat().st_size / 1e6:.2f} MB",
+        file=sys.stderr,
+    )
     return 0
 
 
