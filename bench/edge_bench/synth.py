@@ -43,20 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="executorch",
         choices=tuple(AT_4_BITS),
-        help="of the program (default: executorch)",
+        help="of the program; native streams its weights, so that writing never takes more than 1 GB of memory; "
+        "executorch lowers them once, with several times the anchor in f32 (default: executorch)",
     )
     parser.add_argument(
         "--anchor-dtype",
         metavar="DTYPE",
         help="of the program's weights: f32, int8 or 8da4w; of the native engine f32, f16, i8 or i4 "
         "(default: at 4 bits)",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("native", "executorch"),
-        default="native",
-        help="native: streamed, never more than 1 GB of memory; executorch: lowered once, minutes and as much memory "
-        "as the anchor in f32 takes several times (default: native)",
     )
     parser.add_argument(
         "--sparse",
@@ -86,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
         dtype,
         arguments.seed,
         arguments.engine,
-        (arguments.engine,),
         arguments.sparse,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())

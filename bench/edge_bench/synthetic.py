@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from edge_bench import synthetic_native as native
 from edge_bench.banks import (
     HEADROOM,
     PAPER,
@@ -30,10 +29,8 @@ from edge_bench.banks import (
     require_space,
     sample_nodes,
 )
-from edge_bench.programs import cached_embedder, cached_program, write_random_native
-from edge_bench import synthetic_native as native
 from edge_bench.programs import cached_embedder, cached_program
-from edge_export.source import ExportConfig
+from edge_bench.synthetic_native import ROUTER_PATH, write_random_native, write_random_router
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
 
@@ -50,12 +47,8 @@ OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
 @dataclass(frozen=True)
 class Synthetic:
     """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch or
-    native, whose names anchor_dtype takes."""
-    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4.
-
-    engines: of executorch (lowered once, with MiniLM as the router) and native (streamed, with a router that needs no
-    engine). sparse: a bank of holes, for measuring what is resident and never for time.
-    """
+    native, whose names anchor_dtype takes: executorch's program is lowered, with MiniLM as the router; native's is
+    streamed, with a router that needs no engine. sparse: a bank of holes, for what is resident and never for time."""
 
     name: str
     bank_parameters: float | None = None
@@ -63,7 +56,6 @@ class Synthetic:
     anchor_dtype: str = "8da4w"
     seed: int = 0
     engine: str = "executorch"
-    engines: tuple[str, ...] = ("executorch",)
     sparse: bool = False
 
     @property
@@ -121,7 +113,6 @@ class Synthetic:
             "anchor_dtype": self.anchor_dtype,
             "engine": self.engine,
             "seed": self.seed,
-            "engines": list(self.engines),
             "sparse": self.sparse,
         }
 
@@ -149,29 +140,17 @@ class Synthetic:
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (out / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
         if self.engine == "native":
-            write_random_native(
-                self.anchor, self.anchor_dtype, self.seed, out / self._program["path"], report
-            )
+            path = out / self._program["path"]
+            report(f"{path.name}: random weights, {self.anchor_dtype}")
+            write_random_native(path, self.anchor.to_manifest(), self.anchor_dtype, self.seed)
+            router = out / self._embedder["path"]
+            write_random_router(router, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed)
         else:
             program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
             shutil.copyfile(program, out / self._program["path"])
-        embedder, embedder_tokenizer = cached_embedder(report)
-        shutil.copyfile(embedder, out / "router/minilm.pte")
-        shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
-        if "executorch" in self.engines:
-            program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
-            shutil.copyfile(program, out / "anchor.paged.pte")
             embedder, embedder_tokenizer = cached_embedder(report)
             shutil.copyfile(embedder, out / "router/minilm.pte")
             shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
-        if "native" in self.engines:
-            report(f"{native.PATH}: random weights, {self.dtype_of('native')}")
-            native.write_random_native(
-                out / native.PATH, self.anchor.to_manifest(), self.dtype_of("native"), self.seed
-            )
-            native.write_random_router(
-                out / native.ROUTER_PATH, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed
-            )
         manifest = self._manifest(out, tokenizer.get_vocab_size())
         _core.commit_manifest(str(out), json.dumps(manifest, indent=2) + "\n")
 
@@ -205,9 +184,21 @@ class Synthetic:
         native = {"engine": "native", "path": PATH} if self.engine == "native" else {}
         return program_entry(MAX_PREFILL, self.anchor_dtype) | native
 
+    @property
+    def _embedder(self) -> dict[str, Any]:
+        if self.engine == "native":
+            return {
+                "name": "static",
+                "engine": "static",
+                "path": ROUTER_PATH,
+                "tokenizer": "tokenizer.json",
+            }
+        from edge_export.routers import program_embedder
+
+        return program_embedder("minilm")
+
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
         from edge_export.bundle import file_entry
-        from edge_export.routers import program_embedder
 
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
         rows = zip(self.bank.levels, self.bank.rows, self.bank.strides, strict=True)
@@ -243,39 +234,14 @@ class Synthetic:
                 "tree": "router/tree.safetensors",
                 "depth": len(self.nodes),
                 "dim": EMBEDDING_DIM,
-                "embedders": self._embedders(),
-                "default": self._embedders()[0]["name"],
+                "embedders": [self._embedder],
+                "default": self._embedder["name"],
             },
             "programs": [self._program],
-            "programs": [self._program(engine) for engine in self.engines],
             "state": "memory/state-1.json",
             "files": {path.relative_to(out).as_posix(): file_entry(path) for path in files},
             "provenance": {"synth": self.to_json(), "version": metadata.version("edge-runtime")},
         }
-
-    def dtype_of(self, engine: str) -> str:
-        """What an engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
-        config = ExportConfig("", self.memory_dtype, MAX_PREFILL, None, anchor_dtype=self.anchor_dtype)
-        return config.dtype_of(engine)
-
-    def _program(self, engine: str) -> dict[str, Any]:
-        from edge_export.programs import program_entry
-
-        entry = program_entry(MAX_PREFILL, self.dtype_of(engine))
-        return entry | ({"engine": "native", "path": native.PATH} if engine == "native" else {})
-
-    def _embedders(self) -> list[dict[str, Any]]:
-        """The default first."""
-        from edge_export.routers import program_embedder
-
-        static = {
-            "name": "static",
-            "engine": "static",
-            "path": native.ROUTER_PATH,
-            "tokenizer": "tokenizer.json",
-        }
-        found = [program_embedder("minilm")] if "executorch" in self.engines else []
-        return [*found, static] if "native" in self.engines else found
 
 
 def numbered_tokenizer(vocab_size: int) -> Tokenizer:

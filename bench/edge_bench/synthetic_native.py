@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_runtime import _core
 
-PATH, ROUTER_PATH = "anchor.native.safetensors", "router/static.safetensors"
+ROUTER_PATH = "router/static.safetensors"
 CHUNK = 1 << 22  # values at once: a whole matrix of a large anchor would be gigabytes in f32
 TOKEN_DIM, NGRAM_ROWS = 64, 4096
 
