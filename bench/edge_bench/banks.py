@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime._core import LevelWriter
 from edge_runtime.bank_header import LevelSpec, read_header
@@ -20,6 +21,7 @@ from edge_runtime.pager import Node
 
 GENERATION = 2  # of what the writers below write: files of another one are made again
 HEADROOM = 1.05  # of disk space: headers, tables and what the file system keeps for itself
+SPARSE_BYTES = 100e6  # of headers and tables, at most
 
 
 @dataclass(frozen=True)
@@ -137,16 +139,28 @@ def require_space(directory: Path, size: float, what: str) -> None:
         )
 
 
+def random_block(config: BankConfig, rows: int, seed: Sequence[int]) -> npt.NDArray[np.float32]:
+    """f32 [layers, 3, rows, d_model]. Nothing else of that size is left behind, or twice there on the way."""
+    shape = (config.layers, 3, rows, config.d_model)
+    values = np.frombuffer(np.random.default_rng(seed).bytes(int(np.prod(shape))), np.int8)
+    block = values.astype(np.float32).reshape(shape)
+    block *= np.float32(config.scale)
+    return block
+
+
 def make_bank(
-    config: BankConfig, directory: Path, nodes: Sequence[Sequence[int]], seed: int = 0
+    config: BankConfig, directory: Path, nodes: Sequence[Sequence[int]], seed: int = 0, sparse: bool = False
 ) -> Iterator[tuple[Path, int]]:
     """Writes the level files, unless they are there already. Yields (file, bytes) after each block.
 
+    sparse: blocks are holes in the files: they take no room, read as zeros, and cost no disk a read.
     Raises StorageError where the disk is too small.
     """
     bank = Bank(config, directory, [sorted(level) for level in nodes])
     stamp = directory / "bank.json"
     wanted = {"generation": GENERATION, "seed": seed, "config": asdict(config), "nodes": bank.nodes}
+    if sparse:
+        wanted["sparse"] = True
     text = json.dumps(wanted)
     directory.mkdir(parents=True, exist_ok=True)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == text and all(p.is_file() for p in bank.paths):
@@ -154,10 +168,10 @@ def make_bank(
     stamp.unlink(missing_ok=True)
     for path in bank.paths:
         path.unlink(missing_ok=True)
-    require_space(directory, bank.blocks_bytes * HEADROOM, f"the bank of the {config.name} anchor")
+    stored = SPARSE_BYTES if sparse else bank.blocks_bytes * HEADROOM
+    require_space(directory, stored, f"the bank of the {config.name} anchor")
     for level, path in zip(config.levels, bank.paths, strict=True):
         spec = config.spec(level)
-        shape = (spec.layers, 3, spec.rows_per_block, spec.d_model)
         writer = LevelWriter(
             str(path),
             level,
@@ -169,9 +183,10 @@ def make_bank(
             len(bank.nodes[level - 1]),
         )
         for node in bank.nodes[level - 1]:
-            random = np.random.default_rng([seed, level, node])
-            values = np.frombuffer(random.bytes(int(np.prod(shape))), np.int8)
-            writer.append(node, values.astype(np.float32).reshape(shape) * np.float32(config.scale))
+            if sparse:
+                writer.append_hole(node)
+            else:
+                writer.append(node, random_block(config, spec.rows_per_block, [seed, level, node]))
             yield path, spec.stride
         writer.finish()
     stamp.write_text(text, encoding="utf-8")

@@ -1,4 +1,7 @@
-"""A child control group with a memory limit, version 1 or 2, for a process that must not exceed it."""
+"""A child control group with a memory limit, version 1 or 2, for a process that must not exceed it.
+
+rlimit would not do: it limits address space, not what is resident.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,10 @@ class Hierarchy:
     @property
     def limit_file(self) -> str:
         return "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+
+    @property
+    def unlimited(self) -> str:
+        return "-1" if self.version == 1 else "max"
 
 
 def hierarchy(mountinfo: str, groups: str) -> Hierarchy:
@@ -67,26 +74,29 @@ def _number(path: Path, key: str | None = None) -> int | None:
 
 
 class MemoryGroup:
-    """A child group. Use as a context: it goes when the block ends. REQUIRES that its processes have ended by then."""
+    """A child group. Use as a context: it goes when the block ends. REQUIRES that its processes have ended by then.
 
-    def __init__(self, parent: Hierarchy, limit: int) -> None:
+    limit: bytes; None counts and does not limit.
+    """
+
+    def __init__(self, parent: Hierarchy, limit: int | None) -> None:
         self.hierarchy = parent
         self.directory = self._make(limit)
 
     @classmethod
-    def below_own(cls, limit: int) -> MemoryGroup:
+    def below_own(cls, limit: int | None) -> MemoryGroup:
         """Below the group that this process is in. UnsupportedError where that is not allowed."""
         texts = (Path(f"/proc/self/{name}").read_text(encoding="utf-8") for name in ("mountinfo", "cgroup"))
         return cls(hierarchy(*texts), limit)
 
-    def _make(self, limit: int) -> Path:
+    def _make(self, limit: int | None) -> Path:
         # In version 2 a group with processes may not share out memory: then a sibling of ours can still be made.
         parents = [self.hierarchy.directory]
         if self.hierarchy.version == 2:
             parents.append(self.hierarchy.directory.parent)
         why = "no memory controller for children"
         for parent in parents:
-            child = parent / f"edge-soak-{os.getpid()}"
+            child = parent / f"edge-bench-{os.getpid()}"
             try:
                 child.mkdir()
             except OSError as error:
@@ -95,7 +105,7 @@ class MemoryGroup:
             try:
                 # "r+": a file that the system does not offer is not to be made.
                 with (child / self.hierarchy.limit_file).open("r+", encoding="ascii") as file:
-                    file.write(str(limit))
+                    file.write(self.hierarchy.unlimited if limit is None else str(limit))
             except OSError as error:
                 why = f"{self.hierarchy.limit_file}: {error.strerror}"
                 child.rmdir()

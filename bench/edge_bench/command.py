@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -18,12 +19,28 @@ def say(program: str, text: str) -> None:
     print(f"{program}: {text}", file=sys.stderr, flush=True)
 
 
+def progress(verb: str) -> Callable[[str], None]:
+    """Says how far a verb of the console script is."""
+    return lambda text: say(f"edge-runtime {verb}", text)
+
+
+def require_linux() -> None:
+    if sys.platform != "linux":
+        raise UnsupportedError("the benchmarks need Linux: O_DIRECT, mincore and control groups")
+
+
+def verb_command(verb: str) -> str:
+    """What to type to have a verb of the console script measure again."""
+    typed = sys.argv[1:]
+    # Called from Python, as a test does: what else was typed is not ours.
+    return shlex.join(["edge-runtime", *(typed if typed[:1] == [verb] else [verb])])
+
+
 def guarded(parser: Parser, run: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
     """Parses, runs, and turns a failure into one line and an exit code. EDGE_RUNTIME_DEBUG=1 shows tracebacks."""
     parsed = parser.parse_args(arguments)
     try:
-        if sys.platform != "linux":
-            raise UnsupportedError("the benchmarks need Linux: O_DIRECT, mincore and control groups")
+        require_linux()
         return run(parsed)
     except KeyboardInterrupt:
         say(parser.prog, "interrupted")

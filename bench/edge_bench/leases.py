@@ -11,7 +11,7 @@ import numpy as np
 from edge_bench._native import PagerProbe
 from edge_bench.banks import Bank
 from edge_bench.contestants import EVERYTHING, Target
-from edge_bench.measure import drop
+from edge_bench.page_cache import drop
 from edge_runtime.pager import Pager
 
 WARM_UP = 200

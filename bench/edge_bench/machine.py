@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("edge-runtime", "numpy", "safetensors", "mmap-ninja", "torch")
+PACKAGES = ("edge-runtime", "numpy", "safetensors", "mmap-ninja", "torch", "executorch", "onnxruntime")
 QUEUE = ("rotational", "scheduler", "read_ahead_kb", "max_sectors_kb", "nr_requests")
 
 

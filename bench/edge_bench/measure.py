@@ -10,57 +10,21 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_bench._native import page_cache_share
 from edge_bench.contestants import Contestant, Target
+from edge_bench.page_cache import cached_bytes, drop
 
 COLD_CACHED_SHARE = 0.02  # of the bytes wanted: a mapping that has read its header keeps the pages around it
 
 FEWEST = 3  # rounds
-
-
-def cached_bytes(ranges: Iterable[tuple[Path, int, int]]) -> int:
-    """What the page cache holds of the (file, offset, length) ranges."""
-    return round(sum(page_cache_share(str(path), at, length) * length for path, at, length in ranges))
-
-
-def whole(files: Iterable[Path]) -> list[tuple[Path, int, int]]:
-    return [(path, 0, path.stat().st_size) for path in files]
-
-
-def drop(files: Sequence[Path]) -> None:
-    """Has the page cache forget the files, but for pages that somebody maps. REQUIRES that they are on the disk."""
-    ranges = whole(files)
-    before = cached_bytes(ranges)
-    while before > 0:
-        for path in files:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
-        # Pages on their way between lists of the system are not dropped at once.
-        left = cached_bytes(ranges)
-        if left >= before:
-            return
-        before = left
-
-
-def warm(files: Iterable[Path]) -> None:
-    """Has the page cache hold the files, as far as there is memory."""
-    for path in files:
-        with path.open("rb") as file:
-            while file.read(2**22):
-                pass
 
 
 def device_bytes() -> int | None:

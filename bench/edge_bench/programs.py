@@ -75,20 +75,6 @@ def cached_program(config: AnchorConfig, dtype: str, max_prefill: int, seed: int
     return _cached(f"anchor-{key}.pte", make)
 
 
-def write_random_native(config: AnchorConfig, dtype: str, seed: int, path: Path, report: Report) -> None:
-    """The native engine's program of an anchor with random weights: seconds, so that it is kept nowhere else."""
-    import torch
-
-    from edge_export.native import write_native
-    from edge_export.openlm import from_anchor
-    from edge_pretrain.model import Anchor
-
-    report(f"{path.name}: packing {config.layers} layers, {dtype}")
-    anchor = Anchor(config)
-    anchor.initialize(torch.Generator().manual_seed(seed))
-    write_native(from_anchor(anchor), config.to_manifest(), dtype, path)
-
-
 def cached_embedder(report: Report) -> tuple[Path, Path]:
     """all-MiniLM-L6-v2 as a program, and its tokenizer."""
     from edge_pretrain.embed import EMBEDDER_ID, MiniLM

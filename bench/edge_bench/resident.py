@@ -18,27 +18,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from edge_bench.answering import first_path
 from edge_bench.command import guarded
 from edge_runtime import _core, engines
-from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import Parser
 from edge_runtime.embedders import open_embedder
 from edge_runtime.errors import UnsupportedError
-from edge_runtime.pager import Node, Pager
+from edge_runtime.pager import Pager
 from edge_runtime.runtime import default_budget
 from edge_runtime.stats import resident_memory
 from edge_runtime.text import load_tokenizer
 
 PREFILL_TOKENS = 128
-
-
-def _first_path(bundle: Bundle) -> list[Node]:
-    """A leaf that has a block, and its ancestors."""
-    assert bundle.manifest.memory is not None
-    fanout, depth = bundle.manifest.memory.fanout, bundle.manifest.memory.levels[-1].level
-    leaf = int(LevelReader(bundle.level_paths[-1][0]).nodes()[0])
-    return [(level, leaf // fanout ** (depth - level)) for level in range(1, depth + 1)]
 
 
 def steps(directory: Path, threads: int, with_router: bool) -> Iterator[str]:
@@ -68,7 +60,7 @@ def steps(directory: Path, threads: int, with_router: bool) -> Iterator[str]:
     tokens = np.arange(PREFILL_TOKENS) % manifest.anchor.vocab_size
     context.forward(tokens, 0)
     yield f"prefill of {PREFILL_TOKENS} tokens"
-    lease = pager.fetch(_first_path(bundle))
+    lease = pager.fetch(first_path(bundle))
     lease.wait()
     yield "one path of memory"
     context.forward(tokens[:1], lease.handle)

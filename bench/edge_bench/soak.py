@@ -21,7 +21,7 @@ from edge_bench import _native
 from edge_bench.banks import PAPER, Bank, all_nodes, make_bank
 from edge_bench.cgroup import MemoryGroup
 from edge_bench.command import guarded, say
-from edge_bench.measure import drop
+from edge_bench.page_cache import drop
 from edge_runtime.cli.main import FAILURE, Parser
 from edge_runtime.errors import InvalidArgumentError, StorageError
 from edge_runtime.pager import StorageKind, parse_budget

@@ -43,13 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="executorch",
         choices=tuple(AT_4_BITS),
-        help="of the program (default: executorch)",
+        help="of the program; native streams its weights, so that writing never takes more than 1 GB of memory; "
+        "executorch lowers them once, with several times the anchor in f32 (default: executorch)",
     )
     parser.add_argument(
         "--anchor-dtype",
         metavar="DTYPE",
         help="of the program's weights: f32, int8 or 8da4w; of the native engine f32, f16, i8 or i4 "
         "(default: at 4 bits)",
+    )
+    parser.add_argument(
+        "--sparse",
+        action="store_true",
+        help="a bank of holes, which takes no disk: for what is resident, never for time",
     )
     parser.add_argument("--seed", type=int, default=0, help="of all weights (default: 0)")
 
@@ -74,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         dtype,
         arguments.seed,
         arguments.engine,
+        arguments.sparse,
     )
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
@@ -84,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.print(
         f"wrote {out}: {plan.anchor.parameters / 1e6:,.0f}M parameters in {plan.anchor_dtype}, "
         f"a bank of {plan.bank_bytes / 1e9:,.2f} GB in {plan.memory_dtype}"
+        + (", all of it holes" if plan.sparse else "")
     )
     return 0
 

@@ -20,14 +20,17 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from edge_bench.banks import (
     HEADROOM,
     PAPER,
+    SPARSE_BYTES,
     Bank,
     BankConfig,
     all_nodes,
     make_bank,
+    random_block,
     require_space,
     sample_nodes,
 )
-from edge_bench.programs import cached_embedder, cached_program, write_random_native
+from edge_bench.programs import cached_embedder, cached_program
+from edge_bench.synthetic_native import ROUTER_PATH, write_random_native, write_random_router
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
 
@@ -44,7 +47,8 @@ OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
 @dataclass(frozen=True)
 class Synthetic:
     """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch or
-    native, whose names anchor_dtype takes."""
+    native, whose names anchor_dtype takes: executorch's program is lowered, with MiniLM as the router; native's is
+    streamed, with a router that needs no engine. sparse: a bank of holes, for what is resident and never for time."""
 
     name: str
     bank_parameters: float | None = None
@@ -52,6 +56,7 @@ class Synthetic:
     anchor_dtype: str = "8da4w"
     seed: int = 0
     engine: str = "executorch"
+    sparse: bool = False
 
     @property
     def anchor(self) -> AnchorConfig:
@@ -108,6 +113,7 @@ class Synthetic:
             "anchor_dtype": self.anchor_dtype,
             "engine": self.engine,
             "seed": self.seed,
+            "sparse": self.sparse,
         }
 
     def write_bank(self, out: Path) -> Iterator[tuple[Path, int]]:
@@ -120,8 +126,9 @@ class Synthetic:
         (out / "manifest.json").unlink(missing_ok=True)
         (out / "synth.json").write_text(json.dumps(self.to_json()) + "\n", encoding="utf-8")
         if not (memory / "bank.json").is_file():
-            require_space(out, self.bank_bytes * HEADROOM + OTHER_BYTES, "the bundle")
-        yield from make_bank(self.bank, memory, self.nodes, self.seed)
+            stored = SPARSE_BYTES if self.sparse else self.bank_bytes * HEADROOM
+            require_space(out, stored + OTHER_BYTES, "the bundle")
+        yield from make_bank(self.bank, memory, self.nodes, self.seed, self.sparse)
 
     def write_rest(self, out: Path, report: Callable[[str], None]) -> None:
         """Writes all but the bank's levels, and the manifest last. REQUIRES that `write_bank` has ended."""
@@ -133,27 +140,27 @@ class Synthetic:
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (out / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
         if self.engine == "native":
-            write_random_native(
-                self.anchor, self.anchor_dtype, self.seed, out / self._program["path"], report
-            )
+            path = out / self._program["path"]
+            report(f"{path.name}: random weights, {self.anchor_dtype}")
+            write_random_native(path, self.anchor.to_manifest(), self.anchor_dtype, self.seed)
+            router = out / self._embedder["path"]
+            write_random_router(router, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed)
         else:
             program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
             shutil.copyfile(program, out / self._program["path"])
-        embedder, embedder_tokenizer = cached_embedder(report)
-        shutil.copyfile(embedder, out / "router/minilm.pte")
-        shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
+            embedder, embedder_tokenizer = cached_embedder(report)
+            shutil.copyfile(embedder, out / "router/minilm.pte")
+            shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
         manifest = self._manifest(out, tokenizer.get_vocab_size())
         _core.commit_manifest(str(out), json.dumps(manifest, indent=2) + "\n")
 
     def _write_generic(self, path: Path) -> None:
         spec = self.generic.spec(1)
-        shape = (spec.layers, 3, spec.rows_per_block, spec.d_model)
         writer = _core.LevelWriter(
             str(path), 0, self.bank.fanout, spec.dtype, spec.d_model, spec.rows_per_block,
             spec.anchor_layers, 1,
         )  # fmt: skip
-        values = np.random.default_rng([self.seed, 0]).integers(-128, 128, shape)
-        writer.append(0, values.astype(np.float32) * np.float32(self.bank.scale))
+        writer.append(0, random_block(self.bank, spec.rows_per_block, [self.seed, 0]))
         writer.finish()
 
     def _write_tree(self, path: Path) -> None:
@@ -177,9 +184,21 @@ class Synthetic:
         native = {"engine": "native", "path": PATH} if self.engine == "native" else {}
         return program_entry(MAX_PREFILL, self.anchor_dtype) | native
 
+    @property
+    def _embedder(self) -> dict[str, Any]:
+        if self.engine == "native":
+            return {
+                "name": "static",
+                "engine": "static",
+                "path": ROUTER_PATH,
+                "tokenizer": "tokenizer.json",
+            }
+        from edge_export.routers import program_embedder
+
+        return program_embedder("minilm")
+
     def _manifest(self, out: Path, vocab_size: int) -> dict[str, Any]:
         from edge_export.bundle import file_entry
-        from edge_export.routers import program_embedder
 
         levels = [(0, self.generic.rows[0], 1, self.generic.strides[0])]
         rows = zip(self.bank.levels, self.bank.rows, self.bank.strides, strict=True)
@@ -215,8 +234,8 @@ class Synthetic:
                 "tree": "router/tree.safetensors",
                 "depth": len(self.nodes),
                 "dim": EMBEDDING_DIM,
-                "embedders": [program_embedder("minilm")],
-                "default": "minilm",
+                "embedders": [self._embedder],
+                "default": self._embedder["name"],
             },
             "programs": [self._program],
             "state": "memory/state-1.json",

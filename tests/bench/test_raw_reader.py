@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_bench._native import RawReader, has_io_uring, page_cache_share
-from edge_bench.measure import cached_bytes, drop, warm, whole
+from edge_bench.page_cache import cached_bytes, drop, warm, whole
 from edge_runtime.errors import InvalidArgumentError, NotFoundError, StorageError
 
 PAGE = 16384

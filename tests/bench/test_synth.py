@@ -54,6 +54,25 @@ def test_a_native_bundle_verifies_and_answers(toy: None, tmp_path: Path, dtype: 
     assert [(p.engine, p.dtype) for p in bundle.manifest.programs] == [("native", dtype)]
     with Runtime.open(bundle.directory).session() as session:
         assert "".join(session.generate("A prompt", max_tokens=6, memory="generic"))
+        assert "".join(session.generate("A prompt", max_tokens=6))
+        assert session.stats.bytes_read == 3 * 16384  # routed without another engine
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i4", "f16"])
+def test_a_bank_of_holes_verifies_answers_and_takes_no_disk(toy: None, tmp_path: Path, dtype: str) -> None:
+    plan = Synthetic("toy", memory_dtype=dtype, anchor_dtype="i8", engine="native", sparse=True)
+    bundle = write(plan, tmp_path / "toy.bundle")
+    assert [finding for _, _, finding in bundle.verify() if finding] == []
+    level = (bundle.directory / "memory/level3.safetensors").stat()
+    assert level.st_size > 8**3 * 16384 > 20 * 512 * level.st_blocks
+    with Runtime.open(bundle.directory).session() as session:
+        fetched = "".join(session.generate("A prompt", max_tokens=6))
+        assert fetched == "".join(session.generate("A prompt", max_tokens=6, memory="none"))
+    # A bank that is stored takes the place of one that is not.
+    assert (
+        sum(size for _, size in Synthetic("toy", memory_dtype=dtype).write_bank(bundle.directory))
+        == plan.bank_bytes
+    )
 
 
 @pytest.mark.parametrize("dtype", ["i8", "i4", "f16"])

@@ -144,6 +144,22 @@ Status BankLevelWriter::append(std::uint64_t node, std::span<const float> values
   return {};
 }
 
+Status BankLevelWriter::append_hole(std::uint64_t node) {
+  if (auto status = check_next(node); !status) {
+    return status;
+  }
+  if (!hole_checksum_) {
+    const std::vector<std::byte> scales(spec_.layer_scale_bytes());
+    const std::vector<std::byte> data(spec_.layer_bytes());
+    hole_checksum_ = layer_checksum(scales, data);
+  }
+  // Nothing is written: the tables behind the blocks make the file as long as it must be, and a hole reads as zeros.
+  xxh3_.resize(static_cast<std::size_t>(next_row_) * spec_.layers());  // without those of a block that was refused
+  xxh3_.resize(xxh3_.size() + spec_.layers(), *hole_checksum_);
+  take_row(node);
+  return {};
+}
+
 Status BankLevelWriter::copy(std::uint64_t node, const BankLevel& source) {
   if (auto status = check_next(node); !status) {
     return status;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <limits>
@@ -59,6 +60,29 @@ TEST_P(CopiedBlocks, KeepTheirChecksumsInAnyRow) {
   EXPECT_EQ(copy.row_of(3), -1);
   for (std::uint64_t layer = 0; layer < copy.spec().layers(); ++layer) {
     EXPECT_EQ(copy.checksum(1, layer), source.checksum(0, layer));
+  }
+}
+
+TEST_P(CopiedBlocks, OfHolesAreZerosWhoseChecksumsHold) {
+  const auto spec = with_rows(BankLevel::open(source_)->spec(), 3);
+  const std::string path = dir_.file("holes");
+  auto writer = *BankLevelWriter::create(path, spec);
+  EXPECT_TRUE(writer.append_hole(5));
+  EXPECT_FALSE(writer.append_hole(5));
+  EXPECT_TRUE(writer.copy(9, *BankLevel::open(source_)));
+  EXPECT_TRUE(writer.append_hole(6));
+  EXPECT_TRUE(writer.finish());
+  const auto holes = *BankLevel::open(path);
+  const auto bytes = read_file(path);
+  for (const std::uint64_t row : {0, 2}) {
+    const auto block = std::span(bytes).subspan(holes.block_offset(row), spec.stride());
+    EXPECT_TRUE(std::all_of(block.begin(), block.end(), [](std::byte byte) { return byte == std::byte{0}; }));
+  }
+  // A copy compares each layer with its checksum.
+  auto copy = *BankLevelWriter::create(dir_.file("copy"), spec);
+  for (const std::uint64_t node : {5, 9, 6}) {
+    const auto status = copy.copy(node, holes);
+    EXPECT_TRUE(status) << status.error().message;
   }
 }
 

@@ -130,6 +130,9 @@ void bind_format(nb::module_& module) {
             unwrap(self.append(node, span_of(block)));
           },
           "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, 3, rows_per_block, d_model].")
+      .def(
+          "append_hole", [](BankLevelWriter& self, std::uint64_t node) { unwrap(self.append_hole(node)); }, "node"_a,
+          "Gives a node a block of zeros, which a sparse file does not store.")
       .def_static(
           "like",
           [](const std::string& path, const BankLevel& source, std::uint64_t rows) {

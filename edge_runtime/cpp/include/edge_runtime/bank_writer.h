@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,10 @@ class BankLevelWriter {
   // finite.
   Status append(std::uint64_t node, std::span<const float> values);
 
+  // Gives `node` a block of zeros that takes no room on a file system with sparse files: for banks of which only the
+  // size matters. kInvalidArgument: as append.
+  Status append_hole(std::uint64_t node);
+
   // Writes the block of `node` as `source` has it, without another quantisation; each layer is verified on its way.
   // A block that is refused leaves the file as it was.
   // kInvalidArgument: as append, or a source of another kind, shape or dtype. kNotFound: the source has no such block.
@@ -51,7 +56,8 @@ class BankLevelWriter {
   BankLevelSpec spec_;
   std::unique_ptr<DurableFile> file_;
   std::uint64_t data_start_ = 0;
-  std::vector<std::byte> block_;  // scratch
+  std::vector<std::byte> block_;                // scratch
+  std::optional<std::uint64_t> hole_checksum_;  // of any layer of a hole
   std::vector<std::uint64_t> xxh3_;
   std::vector<std::int32_t> row_of_node_;
   std::int32_t next_row_ = 0;

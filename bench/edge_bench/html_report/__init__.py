@@ -1,0 +1,1 @@
+"""`edge-runtime report`: records of the benchmarks as one page."""
