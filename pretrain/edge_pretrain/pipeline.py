@@ -42,10 +42,9 @@ class Run:
 
     @property
     def memory_config(self) -> MemoryConfig:
-        """Memory in every layer: uniform placement (Pouransari et al. 2025, section 4)."""
-        return MemoryConfig(
-            self.recipe.tree.fanout, self.recipe.memory.rows, tuple(range(self.recipe.anchor.layers))
-        )
+        memory = self.recipe.memory
+        layers = memory.layers(self.recipe.anchor.layers)
+        return MemoryConfig(self.recipe.tree.fanout, memory.rows, layers, memory.kind)
 
     def anchor_config(self, extra_ffn: int = 0) -> AnchorConfig:
         anchor = self.recipe.anchor
@@ -67,7 +66,7 @@ class Run:
 
     def new_memories(self) -> MemoryBank:
         generator = torch.Generator().manual_seed(self.seed + 1)
-        return MemoryBank.initialized(self.memory_config, self.recipe.anchor.d_model, generator)
+        return MemoryBank.initialized(self.memory_config, self.anchor_config(), generator)
 
     def prepare(self, embedded: Embedded) -> Prepared:
         recipe = self.recipe

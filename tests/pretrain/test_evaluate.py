@@ -54,7 +54,9 @@ def test_scoring_agrees_with_a_greedy_generation_loop(anchor: Anchor):
 
 
 def test_each_mode_reads_its_own_memory(anchor: Anchor, tokenizer: Tokenizer):
-    bank = MemoryBank.initialized(MemoryConfig(4, (3, 5), (0, 1)), 16, torch.Generator().manual_seed(0))
+    bank = MemoryBank.initialized(
+        MemoryConfig(4, (3, 5), (0, 1)), anchor.config, torch.Generator().manual_seed(0)
+    )
     for block in bank.levels.values():
         block.normal_(generator=torch.Generator().manual_seed(3))
     probe = text_probe(tokenizer, 0, ["the number of iron is 26.", "iron is 27", "of the iron"])

@@ -35,7 +35,7 @@ def make_trainer(memory: bool, steps: int = 8, rate: float = 3e-3) -> Trainer:
     generator = torch.Generator().manual_seed(0)
     anchor = Anchor(ANCHOR)
     anchor.initialize(generator)
-    bank = MemoryBank.initialized(MEMORY, ANCHOR.d_model, generator) if memory else None
+    bank = MemoryBank.initialized(MEMORY, ANCHOR, generator) if memory else None
     phase = PhaseConfig(
         steps, 8, 2, Schedule(rate, rate / 10), 0.05, Schedule(1e-2, 1e-3) if memory else None, 1e-3
     )
