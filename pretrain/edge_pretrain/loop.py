@@ -5,19 +5,45 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_pretrain.train import Trainer
-
 LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
 LOG_EVERY = 20
+
+
+class Phase(Protocol):
+    """What is known of a phase's configuration here."""
+
+    @property
+    def steps(self) -> int: ...
+
+
+class Steps(Protocol):
+    """A phase under way: `edge_pretrain.train.Trainer`, `edge_pretrain.frozen.FrozenTrainer`."""
+
+    step: int
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def tokens_per_step(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    def train_step(self) -> tuple[float, float]:
+        """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class TrainingInterruptedError(Exception):
@@ -72,15 +98,17 @@ def kept_log_rows(path: Path, step: int) -> list[list[str]]:
 
 
 def run_phase(
-    trainer: Trainer,
+    trainer: Steps,
     directory: Path,
     name: str,
     fingerprint: str,
     checkpoint_every: int,
     console: Console,
+    snapshots: Collection[int] = (),
 ) -> None:
     """Train until the phase is finished, or resume it: `<directory>/<name>.pt` and `<name>.csv`.
 
+    snapshots: steps whose state is kept besides, as `<name>-<step>.pt`.
     A state with the same fingerprint is continued; another one is replaced. Raises TrainingInterruptedError
     after the state was saved, ValueError for a damaged state.
     """
@@ -92,8 +120,8 @@ def run_phase(
     if trainer.finished:
         return
 
-    def save() -> None:
-        save_state(state_path, trainer.state_dict() | {"fingerprint": fingerprint})
+    def save(path: Path = state_path) -> None:
+        save_state(path, trainer.state_dict() | {"fingerprint": fingerprint})
 
     rows = kept_log_rows(log_path, trainer.step if state is not None else -1)
     columns = (
@@ -118,13 +146,15 @@ def run_phase(
             losses.append(loss)
             if trainer.step % LOG_EVERY == 0 or trainer.finished:
                 mean = sum(losses) / len(losses)
-                tokens = len(losses) * trainer.phase.batch * trainer.sequences.tokens.shape[1]
+                tokens = len(losses) * trainer.tokens_per_step
                 speed = tokens / (time.monotonic() - started)
-                rate = trainer.optimizer.param_groups[0]["lr"]
-                log.writerow([trainer.step, f"{mean:.5f}", f"{norm:.3f}", f"{rate:.3e}", f"{speed:.0f}"])
+                rate = f"{trainer.learning_rate:.3e}"
+                log.writerow([trainer.step, f"{mean:.5f}", f"{norm:.3f}", rate, f"{speed:.0f}"])
                 file.flush()
                 progress.update(task, completed=trainer.step, loss=mean)
                 losses, started = [], time.monotonic()
+            if trainer.step in snapshots:
+                save(directory / f"{name}-{trainer.step}.pt")
             if stop and not trainer.finished:
                 save()
                 raise TrainingInterruptedError(

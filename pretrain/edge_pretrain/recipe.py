@@ -97,9 +97,23 @@ class CotrainPhase(AnchorPhase):
 
 
 @dataclass(frozen=True)
+class FrozenPhase:
+    """Memories on an anchor that stays as it is; `steps` and `batch` are of each level-1 subtree."""
+
+    steps: int
+    batch: int
+    warmup: int
+    memory_learning_rate: float
+    memory_weight_decay: float
+
+
+@dataclass(frozen=True)
 class Phases:
+    """frozen: where given, it takes the place of `cotrain`."""
+
     anchor: AnchorPhase
     cotrain: CotrainPhase
+    frozen: FrozenPhase | None = None
 
 
 @dataclass(frozen=True)
@@ -195,7 +209,8 @@ def _check(recipe: Recipe, where: str) -> None:
         **{
             f"phases.{name}.{key}": phase[key]
             for name, phase in asdict(recipe.phases).items()
-            for key in ("steps", "batch", "warmup", "learning_rate")
+            for key in ("steps", "batch", "warmup", "learning_rate", "memory_learning_rate")
+            if phase and key in phase
         },
     }
     for key, value in positive.items():

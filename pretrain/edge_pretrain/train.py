@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
-from edge_pretrain.model import Anchor
+from edge_pretrain.model import Anchor, MemoryRows
 from edge_pretrain.sequences import Sequences
 
 BETAS = (0.9, 0.95)
@@ -59,6 +59,32 @@ def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
     return targets
 
 
+def batch_of(sequences: Sequences, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Tokens and documents of sequences, i64 [B, T] each."""
+    tokens = torch.from_numpy(sequences.tokens[indices].astype(np.int64))
+    return tokens, torch.from_numpy(sequences.documents[indices].astype(np.int64))
+
+
+def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np.int64]:
+    """What a step reads of `members` sequences: each epoch is a permutation of its own, steps run across epochs."""
+    positions = np.arange(step * batch, (step + 1) * batch)
+    epochs, offsets = np.divmod(positions, members)
+    indices = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        head, *tail = seed
+        order = np.random.default_rng([head, int(epoch), *tail]).permutation(members)
+        indices[epochs == epoch] = order[offsets[epochs == epoch]]
+    return indices
+
+
+def next_token_loss(anchor: Anchor, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+    """Mean cross-entropy over the next tokens within documents, nats."""
+    targets = targets_of(tokens, documents)
+    wanted = targets >= 0
+    hidden = anchor.hidden(tokens, memory, documents)[wanted]
+    return F.cross_entropy(F.linear(hidden, anchor.output_weight), targets[wanted])
+
+
 class Trainer:
     """The state of one phase. `bank` must be given exactly when the phase trains memories."""
 
@@ -90,21 +116,22 @@ class Trainer:
         return self.step >= self.phase.steps
 
     def batch_indices(self, step: int) -> NDArray[np.int64]:
-        """The sequences of a step: each epoch is a permutation of its own, and steps run across epochs."""
-        positions = np.arange(step * self.phase.batch, (step + 1) * self.phase.batch)
-        epochs, offsets = np.divmod(positions, len(self.sequences))
-        indices = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            order = np.random.default_rng([self.seed, int(epoch), 1]).permutation(len(self.sequences))
-            indices[epochs == epoch] = order[offsets[epochs == epoch]]
-        return indices
+        return order_of(len(self.sequences), self.phase.batch, step, [self.seed, 1])
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.phase.batch * int(self.sequences.tokens.shape[1])
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def train_step(self) -> tuple[float, float]:
         """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
         phase, step = self.phase, self.step
         indices = self.batch_indices(step)
-        tokens = torch.from_numpy(self.sequences.tokens[indices].astype(np.int64))
-        documents = torch.from_numpy(self.sequences.documents[indices].astype(np.int64))
+        tokens, documents = batch_of(self.sequences, indices)
         memory = None
         if self.bank is not None:
             leaves = torch.from_numpy(self.sequences.leaves[indices])
@@ -112,10 +139,7 @@ class Trainer:
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
 
-        targets = targets_of(tokens, documents)
-        wanted = targets >= 0
-        hidden = self.anchor.hidden(tokens, memory, documents)[wanted]
-        loss = F.cross_entropy(F.linear(hidden, self.anchor.output_weight), targets[wanted])
+        loss = next_token_loss(self.anchor, tokens, documents, memory)
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
 

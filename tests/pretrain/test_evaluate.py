@@ -60,10 +60,11 @@ def test_each_mode_reads_its_own_memory(anchor: Anchor, tokenizer: Tokenizer):
     for block in bank.levels.values():
         block.normal_(generator=torch.Generator().manual_seed(3))
     probe = text_probe(tokenizer, 0, ["the number of iron is 26.", "iron is 27", "of the iron"])
-    routes = Routes(torch.tensor([1, 5, 14]), torch.tensor([6, 11, 2]))
+    routes = Routes(torch.tensor([1, 5, 14]), torch.tensor([6, 11, 2]), torch.tensor([0, 3, 9]))
     for mode, leaves, generic in (
         ("fetched", routes.fetched, False),
         ("blocked", routes.blocked, False),
+        ("random", routes.random, False),
         ("generic", routes.fetched, True),
     ):
         _, losses = score(anchor, probe, bank, routes, mode)
