@@ -60,8 +60,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def load_state(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
     """The state that a phase left behind, None if there is none or it belongs to another configuration.
+
+    fingerprint: the configuration; None takes any.
 
     Raises ValueError for a damaged file.
     """
@@ -72,7 +74,7 @@ def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
         found = state["fingerprint"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: damaged training state; delete it to train this phase again") from error
-    return state if found == fingerprint else None
+    return state if fingerprint in (None, found) else None
 
 
 @contextmanager
