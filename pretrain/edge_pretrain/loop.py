@@ -14,6 +14,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from edge_pretrain.ranks import Ranks
+
 LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
 LOG_EVERY = 20
 
@@ -122,8 +124,12 @@ def run_phase(
     if trainer.finished:
         return
 
+    ranks = Ranks()
+
     def save(path: Path = state_path) -> None:
-        save_state(path, trainer.state_dict() | {"fingerprint": fingerprint})
+        whole = trainer.state_dict() | {"fingerprint": fingerprint}
+        if ranks.rank == 0:
+            save_state(path, whole)
 
     rows = kept_log_rows(log_path, trainer.step if state is not None else -1)
     columns = (
@@ -134,7 +140,7 @@ def run_phase(
         TimeRemainingColumn(),
     )
     with (
-        log_path.open("w", newline="") as file,
+        (log_path if ranks.rank == 0 else Path(os.devnull)).open("w", newline="") as file,
         Progress(*columns, console=console, refresh_per_second=2) as progress,
         stop_requests() as stop,
     ):
@@ -157,7 +163,8 @@ def run_phase(
                 losses, started = [], time.monotonic()
             if trainer.step in snapshots:
                 save(directory / f"{name}-{trainer.step}.pt")
-            if stop and not trainer.finished:
+            # All processes stop after the same step, whichever was told.
+            if ranks.sum(len(stop)) and not trainer.finished:
                 save()
                 raise TrainingInterruptedError(
                     f"{name}: stopped after step {trainer.step}; run again to resume"

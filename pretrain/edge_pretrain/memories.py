@@ -107,6 +107,18 @@ class MemoryBank:
             config.type.initialize(levels[level], anchor, generator)
         return cls(config, levels)
 
+    def shard(self, table: Tensor) -> Tensor:
+        """What this bank holds of a table of all blocks of a level: all; see `edge_pretrain.ranks`."""
+        return table
+
+    def gather(self, table: Tensor, nodes: int) -> Tensor:
+        """The inverse of `shard`; nodes: how many blocks the level has."""
+        return table
+
+    def whole(self, tables: dict[int, Tensor]) -> dict[int, Tensor]:
+        """The tables of all levels, gathered."""
+        return {level: self.gather(table, self.config.fanout**level) for level, table in tables.items()}
+
     def fetch(self, leaves: Tensor, generic: Tensor) -> MemoryRows:
         """The rows that a batch reads, a copy.
 
@@ -178,10 +190,14 @@ class SparseAdamW:
             self.bank.levels[part.level][nodes] = block
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        return {"mean": self.mean, "square": self.square, "steps": self.steps}
+        tables = {"mean": self.mean, "square": self.square, "steps": self.steps}
+        return {name: self.bank.whole(table) for name, table in tables.items()}
 
     def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
-        self.mean, self.square, self.steps = state["mean"], state["square"], state["steps"]
+        self.mean, self.square, self.steps = (
+            {level: self.bank.shard(table) for level, table in state[name].items()}
+            for name in ("mean", "square", "steps")
+        )
 
 
 def generic_choice(config: MemoryConfig, sequences: int, seed: int, step: int) -> NDArray[np.bool_]:

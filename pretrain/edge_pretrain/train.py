@@ -13,10 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
 from edge_pretrain.model import Anchor, MemoryRows
+from edge_pretrain.ranks import Ranks
 from edge_pretrain.sequences import Sequences
 
 BETAS = (0.9, 0.95)
@@ -85,8 +87,23 @@ def next_token_loss(anchor: Anchor, tokens: Tensor, documents: Tensor, memory: M
     return F.cross_entropy(F.linear(hidden, anchor.output_weight), targets[wanted])
 
 
+class NextTokenLoss(nn.Module):
+    """`next_token_loss` as a module, which DistributedDataParallel asks for."""
+
+    def __init__(self, anchor: Anchor) -> None:
+        super().__init__()
+        self.anchor = anchor
+
+    def forward(self, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+        return next_token_loss(self.anchor, tokens, documents, memory)
+
+
 class Trainer:
-    """The state of one phase. `bank` must be given exactly when the phase trains memories."""
+    """The state of one phase. `bank` must be given exactly when the phase trains memories.
+
+    Under torchrun each process trains on its share of every batch, the anchor under DistributedDataParallel; `bank`
+    is a `ShardedBank` then, and `state_dict` is that of one process.
+    """
 
     def __init__(
         self,
@@ -100,6 +117,9 @@ class Trainer:
             raise ValueError("train: a phase with a memory learning rate needs a bank, and only such a phase")
         self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
         self.step = 0
+        self.ranks = Ranks()
+        model = NextTokenLoss(anchor)
+        self.loss: nn.Module = model if self.ranks.world == 1 else DistributedDataParallel(model)
         # Decay shrinks matrices only: gains have no scale to control.
         matrices = [p for p in anchor.parameters() if p.ndim > 1]
         gains = [p for p in anchor.parameters() if p.ndim == 1]
@@ -131,7 +151,7 @@ class Trainer:
         """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
         phase, step = self.phase, self.step
         indices = self.batch_indices(step)
-        tokens, documents = batch_of(self.sequences, indices)
+        tokens, documents = batch_of(self.sequences, self.ranks.own(indices))
         memory = None
         if self.bank is not None:
             leaves = torch.from_numpy(self.sequences.leaves[indices])
@@ -139,16 +159,22 @@ class Trainer:
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
 
-        loss = next_token_loss(self.anchor, tokens, documents, memory)
+        loss = self.loss(tokens, documents, memory)
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        world, part = self.ranks.world, 1.0
+        if world > 1:
+            # Each token counts alike, wherever it is; DistributedDataParallel takes the mean over processes.
+            counted = int((targets_of(tokens, documents) >= 0).sum())
+            part = counted / self.ranks.sum(counted)
+        torch.autograd.backward(loss if world == 1 else loss * (part * world))
 
         touched = []
         if self.bank is not None and memory is not None and memory.rows.grad is not None:
-            touched = self.bank.touched(memory.rows.grad, leaves, generic)
+            gradient = memory.rows.grad if world == 1 else memory.rows.grad / world
+            touched = self.bank.touched(gradient, leaves, generic)
         gradients = [p.grad for p in self.anchor.parameters() if p.grad is not None]
-        gradients += [part.gradient for part in touched]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = self._norm(gradients, [t.gradient for t in touched])
+        gradients += [t.gradient for t in touched]
         if norm > CLIP:
             torch._foreach_mul_(gradients, CLIP / norm)
         rate = phase.anchor.at(step, phase.steps, phase.warmup)
@@ -158,7 +184,14 @@ class Trainer:
         if self.sparse is not None and phase.memory is not None:
             self.sparse.step(touched, phase.memory.at(step, phase.steps, phase.warmup))
         self.step += 1
-        return loss.item(), norm
+        return self.ranks.sum(loss.item() * part), norm
+
+    def _norm(self, anchor: list[Tensor], memories: list[Tensor]) -> float:
+        """Of the whole gradient: the anchor's is the same on every process, blocks have one owner each."""
+        if self.ranks.world == 1:
+            return float(torch.nn.utils.get_total_norm(anchor + memories))
+        blocks = self.ranks.sum(sum(float(g.square().sum()) for g in memories))
+        return math.sqrt(float(torch.nn.utils.get_total_norm(anchor)) ** 2 + blocks)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -168,7 +201,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
         if self.bank is not None and self.sparse is not None:
-            state |= {"memories": self.bank.levels, "sparse": self.sparse.state_dict()}
+            state |= {"memories": self.bank.whole(self.bank.levels), "sparse": self.sparse.state_dict()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -176,5 +209,5 @@ class Trainer:
         self.anchor.load_state_dict(state["anchor"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.bank is not None and self.sparse is not None:
-            self.bank.levels = state["memories"]
+            self.bank.levels = {level: self.bank.shard(t) for level, t in state["memories"].items()}
             self.sparse.load_state_dict(state["sparse"])
