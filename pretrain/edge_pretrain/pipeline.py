@@ -24,6 +24,7 @@ from edge_pretrain.loop import Steps, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
 from edge_pretrain.provenance import provenance
+from edge_pretrain.ranks import Ranks, ShardedBank
 from edge_pretrain.recipe import FINAL_FRACTION, AnchorPhase, CotrainPhase, Recipe
 from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
@@ -68,7 +69,9 @@ class Run:
 
     def new_memories(self) -> MemoryBank:
         generator = torch.Generator().manual_seed(self.seed + 1)
-        return MemoryBank.initialized(self.memory_config, self.anchor_config(), generator)
+        bank = MemoryBank.initialized(self.memory_config, self.anchor_config(), generator)
+        ranks = Ranks()
+        return bank if ranks.world == 1 else ShardedBank(bank, ranks)
 
     def prepare(self, embedded: Embedded) -> Prepared:
         recipe = self.recipe
@@ -78,6 +81,7 @@ class Run:
             recipe.tree.depth,
             recipe.tokens.vocab_size,
             recipe.tokens.sequence_length,
+            recipe.source,
         )
         return prepare(config, self.directory / "prepared", embedded)
 
@@ -191,9 +195,18 @@ def pretrain(run: Run, embedder: str | None) -> Path:
         TrainingInterruptedError: Ctrl-C; run again to resume.
         EmbedderError: no all-MiniLM-L6-v2 at `embedder`.
     """
-    prepared = run.prepare(embedded(run.directory / "prepared", embedder, run.console))
+    ranks = Ranks()
+    if ranks.world > 1 and run.recipe.phases.frozen is not None:
+        raise ValueError(
+            "a frozen phase is trained by a job a subtree, not by torchrun: edge_pretrain.subtrees"
+        )
+    embed = embedded(run.directory / "prepared", embedder, run.console)
+    prepared = ranks.first(lambda: run.prepare(embed))
     anchor, bank = trained(run, prepared)
+    bank = MemoryBank(bank.config, bank.whole(bank.levels))
     out = run.directory / "checkpoint"
+    if ranks.rank:
+        return out
     checkpoint.save(
         out,
         anchor,

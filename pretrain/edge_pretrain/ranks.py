@@ -5,8 +5,9 @@ leaves of the whole batch, which follow from (seed, step), so that blocks and gr
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from edge_pretrain.memories import MemoryBank, Touched
 from edge_pretrain.model import MemoryRows
+
+Result = TypeVar("Result")
 
 
 class Ranks:
@@ -36,6 +39,15 @@ class Ranks:
         total = torch.tensor(value, dtype=torch.float64)
         dist.all_reduce(total)
         return float(total)
+
+    def first(self, work: Callable[[], Result]) -> Result:
+        """Do cached work on rank 0, then on the others, which find it done."""
+        if self.rank:
+            dist.barrier()
+        result = work()
+        if self.world > 1 and self.rank == 0:
+            dist.barrier()
+        return result
 
 
 @contextmanager

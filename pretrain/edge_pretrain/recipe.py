@@ -124,6 +124,20 @@ class Controls:
 
 
 @dataclass(frozen=True)
+class SourceRecipe:
+    """Texts in place of the built-in corpus; path and field: see `edge_pretrain.sources`.
+
+    tokenizer: a Hugging Face tokenizer.json with the tokens <|bos|> and <|eos|> first; empty: one is trained on the
+    texts. limit: documents at most, 0 for all.
+    """
+
+    path: str
+    field: str = "text"
+    tokenizer: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     corpus: CorpusRecipe
     tree: TreeRecipe
@@ -132,6 +146,7 @@ class Recipe:
     memory: MemoryRecipe
     phases: Phases
     controls: Controls
+    source: SourceRecipe | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The tables of a recipe's file; what has its default is left out, so that a new key renames no training."""

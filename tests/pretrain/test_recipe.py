@@ -89,3 +89,9 @@ def test_a_key_with_its_default_names_the_same_training(tmp_path: Path):
 def test_placements_choose_half_of_the_layers(tmp_path: Path, placement: str, layers: tuple[int, ...]):
     recipe = load_recipe(write(tmp_path, TINY.replace("[memory]", f'[memory]\nplacement = "{placement}"')))
     assert recipe.memory.layers(5) == layers
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_recipe_that_comes_along_loads(name: str):
+    recipe = load_recipe(name)
+    assert recipe.memory.layers(recipe.anchor.layers)

@@ -149,3 +149,11 @@ def test_only_touched_blocks_move():
     moved = {i for i in range(16) if not torch.equal(before[2][i], trainer.bank.levels[2][i])}
     assert moved <= leaves
     assert moved
+
+
+def test_the_overhead_of_memories_is_measured():
+    from edge_pretrain.overhead import Dimensions, measure
+
+    found = measure(Dimensions(ANCHOR, (2, 4), 2, 16), steps=2)
+    assert found["ratio"] > 0
+    assert found["anchor_s"] > 0
