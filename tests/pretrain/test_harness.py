@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ pytest.importorskip("lm_eval", reason="lm-eval is not installed; edge-runtime[ha
 from lm_eval.api.instance import Instance
 
 from edge_pretrain.checkpoint import load
-from edge_pretrain.harness import MemoryLM, evaluate, main
+from edge_pretrain.harness import MemoryLM, main
 
 TASK = """\
 task: atomic
@@ -80,7 +83,17 @@ def test_a_task_file_with_local_data_is_evaluated(tiny_checkpoint: Path, tmp_pat
     rows = [{"question": f"Radon {i} is", "choices": ["a gas", "a city"], "answer": i % 2} for i in range(4)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "atomic.yaml").write_text(TASK.format(data=data))
-    found = evaluate(MemoryLM(tiny_checkpoint), [str(tmp_path / "atomic.yaml")])
+    # A process of its own: where the hub's client looks for the network is decided when it is imported.
+    command = [
+        sys.executable,
+        "-m",
+        "edge_pretrain.harness",
+        str(tiny_checkpoint),
+        str(tmp_path / "atomic.yaml"),
+    ]
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=offline)
+    found = json.loads(done.stdout[done.stdout.index("{") :])
     assert 0 <= found["atomic"]["acc,none"] <= 1
 
 
