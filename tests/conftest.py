@@ -50,7 +50,7 @@ def write_checkpoint(directory: Path) -> None:
     generator = torch.Generator().manual_seed(7)
     anchor = Anchor(AnchorConfig(4, 64, 2, 32, 128, 320, 96))
     anchor.initialize(generator)
-    bank = MemoryBank.initialized(MemoryConfig(FANOUT, ROWS, MEMORY_LAYERS), 64, generator)
+    bank = MemoryBank.initialized(MemoryConfig(FANOUT, ROWS, MEMORY_LAYERS), anchor.config, generator)
     for block in bank.levels.values():
         block[:, :, 2] = 0.3 * torch.randn(block[:, :, 2].shape, generator=generator)
     train_tokenizer(TEXTS * 40, 300, directory / "made-tokenizer.json")

@@ -49,12 +49,13 @@ def write_sample(family: str, folder: Path) -> tuple[Path, Path | None]:
     centroids = [random.standard_normal((count, 384)).astype(np.float32) for count in counts]
     documents = [np.full(count, 5, np.int32) for count in counts]
     _core.write_tree(str(memories / "tree.safetensors"), MEMORY.fanout, centroids, documents)
-    bank = MemoryBank.initialized(MEMORY, WIDTH, generator)
+    dimensions = AnchorConfig(2, WIDTH, 4, 16, 128, VOCABULARY, CONTEXT)
+    bank = MemoryBank.initialized(MEMORY, dimensions, generator)
     for block in bank.levels.values():
         block[:] = 0.2 * torch.randn(block.shape, generator=generator)
     _write_tokenizer(folder / "tokenizer.json")
     if family == OWN:
-        anchor = Anchor(AnchorConfig(2, WIDTH, 4, 16, 128, VOCABULARY, CONTEXT))
+        anchor = Anchor(dimensions)
         anchor.initialize(generator)
         (folder / "questions.jsonl").write_text("", encoding="utf-8")
         checkpoint.save(

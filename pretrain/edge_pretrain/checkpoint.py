@@ -2,7 +2,7 @@
 
 config.json            dimensions, tokens, memory layout, embedder, provenance
 anchor.safetensors     f32, named as the modules of `edge_pretrain.model.Anchor`
-memories.safetensors   f32, `level<l>` [nodes, layers, 3, r, d]; level 0 is the generic memory
+memories.safetensors   f32, `level<l>` [nodes, layers, parts, r, width]; level 0 is the generic memory
 tree.safetensors       docs/bundle-format.md
 tokenizer.json         Hugging Face format
 questions.jsonl        held-out questions with their answers
@@ -11,6 +11,7 @@ questions.jsonl        held-out questions with their answers
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from edge_pretrain.layout import FILES, FORMAT, VERSION
 from edge_pretrain.memories import MemoryBank, MemoryConfig
+from edge_pretrain.memory_types import TYPES
 from edge_pretrain.model import Anchor, AnchorConfig
 
 
@@ -84,8 +86,11 @@ def save(
     temporary.replace(config_path)
 
 
-def load(directory: Path) -> Checkpoint:
-    """Read a checkpoint. Raises CheckpointError, one line, for a directory that is none or is damaged."""
+def load(directory: Path, kinds: Collection[str] = ("ffn",)) -> Checkpoint:
+    """Read a checkpoint. Raises CheckpointError, one line, for a directory that is none or is damaged.
+
+    kinds: the memory types that the caller can use; others are refused. FFN memory is what bundles carry.
+    """
     for name in FILES:
         if not (directory / name).is_file():
             raise CheckpointError(f"{directory}: {name} is missing; run `edge-runtime pretrain` to its end")
@@ -102,11 +107,12 @@ def load(directory: Path) -> Checkpoint:
     anchor.load_state_dict(_read_tensors(directory / "anchor.safetensors", shapes), assign=True)
     anchor.eval()
 
-    d_model, layers = anchor_config.d_model, len(memories_config.layers)
-    shapes = {
-        f"level{level}": (memories_config.fanout**level, layers, 3, rows, d_model)
-        for level, rows in memories_config.levels
-    }
+    if memories_config.kind not in kinds:
+        raise CheckpointError(
+            f"{directory / 'config.json'}: memory of kind {memories_config.kind} does not fit here; train one of "
+            f"kind {' or '.join(sorted(kinds))}"
+        )
+    shapes = {f"level{level}": shape for level, shape in memories_config.shapes(anchor_config).items()}
     blocks = _read_tensors(directory / "memories.safetensors", shapes)
     levels = {level: blocks[f"level{level}"] for level, _ in memories_config.levels}
 
@@ -150,9 +156,12 @@ def memory_config(memory: dict[str, Any]) -> MemoryConfig:
         int(memory["fanout"]),
         tuple(rows.get(level, 0) for level in range(1, int(memory["depth"]) + 1)),
         tuple(int(layer) for layer in memory["layers"]),
+        memory["kind"],
     )
-    if memory["kind"] != "ffn" or rows.get(0) != config.fetched_rows:
-        raise ValueError("memory must be of kind ffn, with a generic level of the fetched rows")
+    if config.kind not in TYPES or rows.get(0) != config.fetched_rows:
+        raise ValueError(
+            f"memory must be of kind {', '.join(TYPES)}, with a generic level of the fetched rows"
+        )
     return config
 
 

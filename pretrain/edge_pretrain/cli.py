@@ -60,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
             from edge_pretrain.loop import TrainingInterruptedError
             from edge_pretrain.pipeline import Run, pretrain
+            from edge_pretrain.ranks import process_group
 
             torch.set_num_threads(arguments.threads)
         try:
-            out = pretrain(Run(recipe, arguments.seed, arguments.out, console), arguments.embedder)
+            with process_group():
+                out = pretrain(Run(recipe, arguments.seed, arguments.out, console), arguments.embedder)
         except TrainingInterruptedError as error:
             print(f"edge-runtime: {error}", file=sys.stderr)
             return INTERRUPTED

@@ -5,6 +5,7 @@ a cluster that holds more than 1.5 times its even share gives half of its member
 smallest cluster.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -58,23 +59,52 @@ class ClusterTree:
         write_tree(str(path), self.fanout, self.centroids, self.documents)
 
 
-def build_tree(embeddings: Embeddings, fanout: int, depth: int, seed: int) -> ClusterTree:
-    """Cluster documents' L2-normalised embeddings, f32 [n, dim], into fanout^depth leaves."""
+@dataclass(frozen=True)
+class Split:
+    """One node to be split: `members` i64 [n] are the rows of its documents."""
+
+    level: int
+    node: int
+    members: Nodes
+    fanout: int
+    seed: int
+
+
+def split_node(embeddings: Embeddings, job: Split) -> Embeddings:
+    """The centroids of a node's children. Its random numbers depend on the seed and the node only."""
+    random = np.random.default_rng([job.seed, job.level, job.node])
+    return balanced_kmeans(embeddings[job.members], job.fanout, random)
+
+
+def local_splits(embeddings: Embeddings, jobs: Iterable[Split]) -> list[Embeddings]:
+    """Node after node, in this process."""
+    return [split_node(embeddings, job) for job in jobs]
+
+
+def build_tree(
+    embeddings: Embeddings,
+    fanout: int,
+    depth: int,
+    seed: int,
+    splits: Callable[[Embeddings, Iterable[Split]], list[Embeddings]] = local_splits,
+) -> ClusterTree:
+    """Cluster documents' L2-normalised embeddings, f32 [n, dim], into fanout^depth leaves.
+
+    splits: clusters the nodes of one level; `edge_pretrain.cluster_ray.ray_splits` does it on many machines.
+    """
     dim = embeddings.shape[1]
     centroids = [np.zeros((fanout**level, dim), dtype=np.float32) for level in range(1, depth + 1)]
     documents = [np.zeros(fanout**level, dtype=np.int32) for level in range(1, depth + 1)]
     nodes = np.zeros(len(embeddings), dtype=np.int64)
     for level in range(depth):
         following = np.empty_like(nodes)
-        for node in np.unique(nodes):
-            members = np.flatnonzero(nodes == node)
-            random = np.random.default_rng([seed, level, int(node)])
-            found = balanced_kmeans(embeddings[members], fanout, random)
-            assigned = _nearest(embeddings[members], found)
-            first = int(node) * fanout
+        jobs = [Split(level, int(n), np.flatnonzero(nodes == n), fanout, seed) for n in np.unique(nodes)]
+        for job, found in zip(jobs, splits(embeddings, jobs), strict=True):
+            assigned = _nearest(embeddings[job.members], found)
+            first = job.node * fanout
             centroids[level][first : first + len(found)] = found
             documents[level][first : first + fanout] = np.bincount(assigned, minlength=fanout)
-            following[members] = first + assigned
+            following[job.members] = first + assigned
         nodes = following
     return ClusterTree(fanout, centroids, documents)
 

@@ -1,8 +1,8 @@
 """From a corpus to what training reads: embeddings, tree, tokenizer, packed sequences, each step cached."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from edge_pretrain.corpus.documents import Corpus, DataConfig, build_corpus
 from edge_pretrain.corpus.questions import Question, build_questions, common_questions
 from edge_pretrain.embed import SHA256
 from edge_pretrain.pack import pack, read_sequences, write_rows
+from edge_pretrain.recipe import SourceRecipe
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.tokenizer import train_tokenizer
+from edge_pretrain.sources import SourceError, documents, window_shards, windows
+from edge_pretrain.tokenizer import open_tokenizer, train_tokenizer
 
 Embed = Callable[[list[str]], Embeddings]
 
@@ -30,6 +32,7 @@ class PrepareConfig:
     depth: int
     vocab_size: int
     sequence_length: int
+    source: SourceRecipe | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Prepared:
     """`tree_path`, `tokenizer_path` and `questions_path` are files that the checkpoint copies."""
 
     corpus: Corpus
+    texts: list[str]
     questions: list[Question]
     common: list[tuple[str, str]]
     tree: ClusterTree
@@ -75,11 +79,32 @@ def demo_order(questions: list[Question], seed: int) -> list[Question]:
     return first + [q for q in shuffled if q not in chosen]
 
 
+def source_texts(source: SourceRecipe, config: PrepareConfig, root: Path) -> list[str]:
+    """The windows of a source's documents, of a sequence each, as texts. Raises SourceError."""
+
+    def texts() -> Iterator[str]:
+        return documents(source.path, source.field, source.limit or None)
+
+    key = asdict(source)
+    path = Path(source.tokenizer)
+    if not source.tokenizer:
+        train = lambda out: train_tokenizer(texts(), config.vocab_size, out / "tokenizer.json")  # noqa: E731
+        path = cached(root, "source-tokenizer", [key, config.vocab_size], train) / "tokenizer.json"
+    tokenizer = open_tokenizer(path, config.vocab_size)
+    shards = window_shards(texts(), tokenizer, config.sequence_length - 2, root, key)
+    found = tokenizer.decode_batch(windows(shards))
+    if not found:
+        raise SourceError(f"{source.path}: holds no text")
+    return list(found)
+
+
 def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     """Do every step that is not done yet under `root`."""
     seed = config.data.seed
-    corpus = build_corpus(config.data)
+    corpus = build_corpus(config.data) if config.source is None else Corpus([], [], [])
     texts = [document.text for document in corpus.documents]
+    if config.source is not None:
+        texts = source_texts(config.source, config, root)
     content = digest(texts)
     embeddings = embedded(texts)
 
@@ -105,6 +130,8 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
         lambda out: train_tokenizer(texts, config.vocab_size, out / "tokenizer.json"),
     )
     tokenizer_path = tokenizer_dir / "tokenizer.json"
+    if config.source is not None and config.source.tokenizer:
+        tokenizer_path = Path(config.source.tokenizer)
 
     def build_sequences(out: Path) -> None:
         encoded = Tokenizer.from_file(str(tokenizer_path)).encode_batch(texts, add_special_tokens=False)
@@ -123,8 +150,9 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     questions_dir = cached(root, "questions", lines, write_questions)
     return Prepared(
         corpus,
+        texts,
         questions,
-        common_questions(config.data, 400),
+        common_questions(config.data, 400) if config.source is None else [],
         tree,
         tree_dir / "tree.safetensors",
         tokenizer_path,

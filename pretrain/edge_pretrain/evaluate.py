@@ -1,7 +1,8 @@
 """Greedy exact match on held-out questions, and held-out loss, for the ways in which a model reads its bank.
 
 `baseline` reads no memory, `generic` the generic memory, `fetched` the path of the text, `blocked` the next
-best path when the best-matching level-1 node, 1/16 of the bank, is blocked (Pouransari et al. 2025, sec. 4).
+best path when the best-matching level-1 node, 1/16 of the bank, is blocked (Pouransari et al. 2025, sec. 4),
+`random` the path of a leaf drawn at random.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from torch import Tensor
 from edge_pretrain.memories import MemoryBank
 from edge_pretrain.model import Anchor
 
-Mode = Literal["baseline", "generic", "fetched", "blocked"]
+Mode = Literal["baseline", "generic", "fetched", "blocked", "random"]
 BATCH = 64
 
 
@@ -35,10 +36,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Routes:
-    """A leaf per text, i64 [n] each: the routed one, and the next best around the blocked node."""
+    """A leaf per text, i64 [n] each: the routed one, the next best around the blocked node, any at all."""
 
     fetched: Tensor
     blocked: Tensor
+    random: Tensor
+
+    def leaves(self, mode: Mode) -> Tensor:
+        """The leaves that a mode reads; of `generic`, which reads none, those that are routed."""
+        return {"blocked": self.blocked, "random": self.random}.get(mode, self.fetched)
 
 
 def _padded(ids: Sequence[Sequence[int]], scored_from: Sequence[int]) -> Probe:
@@ -95,8 +101,7 @@ def score(
         if mode != "baseline":
             if bank is None or routes is None:
                 raise ValueError(f"evaluate: mode {mode} needs a bank and routes")
-            leaves = (routes.blocked if mode == "blocked" else routes.fetched)[index]
-            memory = bank.fetch(leaves, torch.full((len(index),), mode == "generic"))
+            memory = bank.fetch(routes.leaves(mode)[index], torch.full((len(index),), mode == "generic"))
         logits = anchor(tokens, memory)[:, :-1]
         targets, scored = tokens[:, 1:], scored[:, 1:]
         hit = (logits.argmax(-1) == targets) | ~scored

@@ -16,6 +16,7 @@ COLOURS = {
     "generic": "#f4b183",
     "fetched": "#1a73e8",
     "blocked": "#d93025",
+    "random": "#f9ab00",
 }
 
 
@@ -42,5 +43,37 @@ def accuracy_by_bucket(accuracy: dict[str, Any], path: Path) -> None:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="lower center", ncols=len(labels))
     figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def bars(runs: dict[str, dict[str, dict[str, float]]], title: str, path: Path) -> None:
+    """Accuracy on the rarest fifth and on all elements: mean over seeds, standard deviation, a dot a seed.
+
+    runs: name -> seed -> measure -> value.
+    """
+    figure, axis = plt.subplots(figsize=(2.5 + 1.3 * len(runs), 4.2))
+    measures = (("rarest_fifth", "rarest fifth", "#1a73e8"), ("all", "all elements", "#9aa0a6"))
+    for i, (measure, label, colour) in enumerate(measures):
+        for x, seeds in enumerate(runs.values()):
+            values = 100 * np.array([run[measure] for run in seeds.values()])
+            error = values.std(ddof=1) if len(values) > 1 else None
+            place = x + 0.4 * (i - 0.5)
+            axis.bar(
+                place,
+                values.mean(),
+                0.37,
+                yerr=error,
+                capsize=3,
+                color=colour,
+                label=label if x == 0 else None,
+            )
+            axis.plot([place] * len(values), values, ".", color="black", markersize=3, alpha=0.6)
+    axis.set_xticks(range(len(runs)), [name.replace(", ", "\n") for name in runs])
+    axis.set_ylabel("right answers to held-out phrasings, %")
+    axis.set_title(title, fontsize=9, wrap=True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

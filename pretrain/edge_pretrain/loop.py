@@ -5,19 +5,47 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from edge_pretrain.train import Trainer
+from edge_pretrain.ranks import Ranks
 
 LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
 LOG_EVERY = 20
+
+
+class Phase(Protocol):
+    """What is known of a phase's configuration here."""
+
+    @property
+    def steps(self) -> int: ...
+
+
+class Steps(Protocol):
+    """A phase under way: `edge_pretrain.train.Trainer`, `edge_pretrain.frozen.FrozenTrainer`."""
+
+    step: int
+
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def tokens_per_step(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    def train_step(self) -> tuple[float, float]:
+        """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class TrainingInterruptedError(Exception):
@@ -34,8 +62,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
+def load_state(path: Path, fingerprint: str | None = None) -> dict[str, Any] | None:
     """The state that a phase left behind, None if there is none or it belongs to another configuration.
+
+    fingerprint: the configuration; None takes any.
 
     Raises ValueError for a damaged file.
     """
@@ -46,7 +76,7 @@ def load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
         found = state["fingerprint"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: damaged training state; delete it to train this phase again") from error
-    return state if found == fingerprint else None
+    return state if fingerprint in (None, found) else None
 
 
 @contextmanager
@@ -72,15 +102,17 @@ def kept_log_rows(path: Path, step: int) -> list[list[str]]:
 
 
 def run_phase(
-    trainer: Trainer,
+    trainer: Steps,
     directory: Path,
     name: str,
     fingerprint: str,
     checkpoint_every: int,
     console: Console,
+    snapshots: Collection[int] = (),
 ) -> None:
     """Train until the phase is finished, or resume it: `<directory>/<name>.pt` and `<name>.csv`.
 
+    snapshots: steps whose state is kept besides, as `<name>-<step>.pt`.
     A state with the same fingerprint is continued; another one is replaced. Raises TrainingInterruptedError
     after the state was saved, ValueError for a damaged state.
     """
@@ -92,8 +124,12 @@ def run_phase(
     if trainer.finished:
         return
 
-    def save() -> None:
-        save_state(state_path, trainer.state_dict() | {"fingerprint": fingerprint})
+    ranks = Ranks()
+
+    def save(path: Path = state_path) -> None:
+        whole = trainer.state_dict() | {"fingerprint": fingerprint}
+        if ranks.rank == 0:
+            save_state(path, whole)
 
     rows = kept_log_rows(log_path, trainer.step if state is not None else -1)
     columns = (
@@ -104,7 +140,7 @@ def run_phase(
         TimeRemainingColumn(),
     )
     with (
-        log_path.open("w", newline="") as file,
+        (log_path if ranks.rank == 0 else Path(os.devnull)).open("w", newline="") as file,
         Progress(*columns, console=console, refresh_per_second=2) as progress,
         stop_requests() as stop,
     ):
@@ -118,14 +154,17 @@ def run_phase(
             losses.append(loss)
             if trainer.step % LOG_EVERY == 0 or trainer.finished:
                 mean = sum(losses) / len(losses)
-                tokens = len(losses) * trainer.phase.batch * trainer.sequences.tokens.shape[1]
+                tokens = len(losses) * trainer.tokens_per_step
                 speed = tokens / (time.monotonic() - started)
-                rate = trainer.optimizer.param_groups[0]["lr"]
-                log.writerow([trainer.step, f"{mean:.5f}", f"{norm:.3f}", f"{rate:.3e}", f"{speed:.0f}"])
+                rate = f"{trainer.learning_rate:.3e}"
+                log.writerow([trainer.step, f"{mean:.5f}", f"{norm:.3f}", rate, f"{speed:.0f}"])
                 file.flush()
                 progress.update(task, completed=trainer.step, loss=mean)
                 losses, started = [], time.monotonic()
-            if stop and not trainer.finished:
+            if trainer.step in snapshots:
+                save(directory / f"{name}-{trainer.step}.pt")
+            # All processes stop after the same step, whichever was told.
+            if ranks.sum(len(stop)) and not trainer.finished:
                 save()
                 raise TrainingInterruptedError(
                     f"{name}: stopped after step {trainer.step}; run again to resume"

@@ -5,23 +5,33 @@ rows of all of them side by side. The generic memory (level 0) has the fetched s
 path's blocks with probability 1 / (fanout + 1).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from edge_pretrain.memory_types import TYPES, Dimensions, MemoryType
 from edge_pretrain.model import MemoryRows
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """rows[l - 1] is r of level l, 0: no memory there. `layers`: the anchor's layers that read it."""
+    """rows[l - 1] is r of level l, 0: no memory there. `layers`: the anchor's layers that read it.
+
+    kind: a name in `edge_pretrain.memory_types.TYPES`.
+    """
 
     fanout: int
     rows: tuple[int, ...]
     layers: tuple[int, ...]
+    kind: str = "ffn"
+
+    @property
+    def type(self) -> MemoryType:
+        return TYPES[self.kind]
 
     @property
     def depth(self) -> int:
@@ -44,6 +54,17 @@ class MemoryConfig:
             *((level, rows) for level, rows in enumerate(self.rows, start=1) if rows),
         )
 
+    def shapes(self, anchor: Dimensions) -> dict[int, tuple[int, ...]]:
+        """The shape of every level of a bank."""
+        return {
+            level: (self.fanout**level, len(self.layers), *self.type.shape(anchor, rows))
+            for level, rows in self.levels
+        }
+
+    def fetched_parameters(self, anchor: Dimensions) -> int:
+        """Values that one path reads."""
+        return math.prod(self.shapes(anchor)[0])
+
     def node(self, leaf: Tensor, level: int) -> Tensor:
         """The ancestors at `level` of leaves (nodes of the deepest level)."""
         return torch.div(leaf, self.fanout ** (self.depth - level), rounding_mode="floor")
@@ -51,7 +72,7 @@ class MemoryConfig:
     def to_checkpoint(self) -> dict[str, object]:
         """The checkpoint's `memory` object."""
         return {
-            "kind": "ffn",
+            "kind": self.kind,
             "fanout": self.fanout,
             "depth": self.depth,
             "layers": list(self.layers),
@@ -61,7 +82,7 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class Touched:
-    """Blocks that a batch has read: nodes i64 [n], all different, their gradients [n, layers, 3, r, d]."""
+    """Blocks that a batch has read: nodes i64 [n], all different, their gradients [n, layers, parts, r, width]."""
 
     level: int
     nodes: Tensor
@@ -69,35 +90,47 @@ class Touched:
 
 
 class MemoryBank:
-    """All memory blocks: `levels[l]` is f32 [fanout^l, layers, 3, r, d]."""
+    """All memory blocks: `levels[l]` is f32 [fanout^l, layers, parts, r, width], [.., 3, r, d] of FFN memory."""
 
     def __init__(self, config: MemoryConfig, levels: dict[int, Tensor]) -> None:
         self.config = config
         self.levels = levels
 
     @classmethod
-    def initialized(cls, config: MemoryConfig, d_model: int, generator: torch.Generator) -> "MemoryBank":
-        """W1, W2 truncated normal, W3 zero: no effect at the start (Pouransari et al. 2025, appendix I)."""
-        std = d_model**-0.5
+    def initialized(
+        cls, config: MemoryConfig, anchor: Dimensions, generator: torch.Generator
+    ) -> "MemoryBank":
+        """Blocks of an anchor of these dimensions, without effect at the start."""
         levels = {}
-        for level, rows in config.levels:
-            block = torch.zeros(config.fanout**level, len(config.layers), 3, rows, d_model)
-            nn.init.trunc_normal_(block[:, :, :2], std=std, a=-3 * std, b=3 * std, generator=generator)
-            levels[level] = block
+        for level, shape in config.shapes(anchor).items():
+            levels[level] = torch.zeros(shape)
+            config.type.initialize(levels[level], anchor, generator)
         return cls(config, levels)
+
+    def shard(self, table: Tensor) -> Tensor:
+        """What this bank holds of a table of all blocks of a level: all; see `edge_pretrain.ranks`."""
+        return table
+
+    def gather(self, table: Tensor, nodes: int) -> Tensor:
+        """The inverse of `shard`; nodes: how many blocks the level has."""
+        return table
+
+    def whole(self, tables: dict[int, Tensor]) -> dict[int, Tensor]:
+        """The tables of all levels, gathered."""
+        return {level: self.gather(table, self.config.fanout**level) for level, table in tables.items()}
 
     def fetch(self, leaves: Tensor, generic: Tensor) -> MemoryRows:
         """The rows that a batch reads, a copy.
 
         leaves: i64 [B], nodes of the deepest level. generic: bool [B], True where the generic memory is read
-        instead of the path's blocks. The result's `rows` is f32 [B, layers, 3, fetched_rows, d].
+        instead of the path's blocks. The result's `rows` is f32 [B, layers, parts, fetched_rows, width].
         """
         blocks = [
             self.levels[level][self.config.node(leaves, level)] for level, _ in self.config.levels if level
         ]
         rows = torch.cat(blocks, dim=3)
         rows[generic] = self.levels[0]
-        return MemoryRows(rows, self.config.layers)
+        return MemoryRows(rows, self.config.layers, self.config.type)
 
     def touched(self, gradient: Tensor, leaves: Tensor, generic: Tensor) -> list[Touched]:
         """Sort the gradient of `fetch`'s rows by block, summed over the sequences that read the same one."""
@@ -157,10 +190,14 @@ class SparseAdamW:
             self.bank.levels[part.level][nodes] = block
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        return {"mean": self.mean, "square": self.square, "steps": self.steps}
+        tables = {"mean": self.mean, "square": self.square, "steps": self.steps}
+        return {name: self.bank.whole(table) for name, table in tables.items()}
 
     def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
-        self.mean, self.square, self.steps = state["mean"], state["square"], state["steps"]
+        self.mean, self.square, self.steps = (
+            {level: self.bank.shard(table) for level, table in state[name].items()}
+            for name in ("mean", "square", "steps")
+        )
 
 
 def generic_choice(config: MemoryConfig, sequences: int, seed: int, step: int) -> NDArray[np.bool_]:

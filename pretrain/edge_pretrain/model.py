@@ -1,4 +1,4 @@
-"""The anchor: an OpenLM-style decoder whose FFN layers read memory rows (Pouransari et al. 2025, section 2).
+"""The anchor: an OpenLM-style decoder whose layers read memory rows (Pouransari et al. 2025, section 2).
 
 Pre-norm blocks, LayerNorm with a gain only, the same LayerNorm on queries and keys over the width of all
 heads (QK-norm), RoPE in the rotate-half layout, causal attention, SwiGLU. This file is the reference that
@@ -12,6 +12,10 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from edge_pretrain.memory_types import FFN, NO_MEMORY, LayerMemory, MemoryType, memory_ffn
+
+__all__ = ["PAPER_ANCHORS", "Anchor", "AnchorConfig", "MemoryRows", "memory_ffn"]
 
 
 @dataclass(frozen=True)
@@ -74,25 +78,18 @@ PAPER_ANCHORS = {
 class MemoryRows:
     """The fetched memory of a batch.
 
-    rows: f32 [B, len(layers), 3, R, d], the rows of W1, W2 and W3 of all fetched levels side by side;
-    B may be 1 to share one memory across a batch. layers: the anchor's layers that carry them, ascending.
+    rows: f32 [B, len(layers), parts, R, width], the rows of all fetched levels side by side (of FFN memory:
+    [B, len(layers), 3, R, d], those of W1, W2 and W3); B may be 1 to share one memory across a batch.
+    layers: the anchor's layers that carry them, ascending.
     """
 
     rows: Tensor
     layers: tuple[int, ...]
+    kind: MemoryType = FFN
 
-
-def memory_ffn(x: Tensor, rows: Tensor) -> Tensor:
-    """W3^T (silu(W1 x) * (W2 x)), Pouransari et al. 2025, section 2 and appendix I.
-
-    x: [B, T, d]; rows: [B or 1, 3, R, d]; returns [B, T, d].
-    """
-    if rows.shape[0] == 1 and x.shape[0] > 1:
-        w1, w2, w3 = rows[0].unbind(0)
-        return (F.silu(x @ w1.T) * (x @ w2.T)) @ w3
-    w1, w2, w3 = rows.unbind(1)
-    hidden = F.silu(x @ w1.transpose(1, 2)) * (x @ w2.transpose(1, 2))
-    return hidden @ w3
+    def by_layer(self) -> dict[int, LayerMemory]:
+        """The memory of each layer that carries one."""
+        return {layer: self.kind.at(self.rows[:, slot]) for slot, layer in enumerate(self.layers)}
 
 
 def rotary_tables(config: AnchorConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -134,12 +131,20 @@ class Attention(nn.Module):
         self.q_norm = GainNorm(width, config.norm_eps)
         self.k_norm = GainNorm(width, config.norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        q, k, v = self.q_norm(self.wq(x)), self.k_norm(self.wk(x)), self.wv(x)
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: LayerMemory = NO_MEMORY
+    ) -> Tensor:
+        q = self.q_norm(memory.project("wq", x, self.wq(x)))
+        k = self.k_norm(memory.project("wk", x, self.wk(x)))
+        v = memory.project("wv", x, self.wv(x))
         q, k, v = (t.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for t in (q, k, v))
+        remembered = memory.attend(q)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return cast(Tensor, self.wo(y.transpose(1, 2).flatten(2)))
+        if remembered is not None:
+            y = y + remembered
+        y = y.transpose(1, 2).flatten(2)
+        return memory.project("wo", y, self.wo(y))
 
 
 class FeedForward(nn.Module):
@@ -149,8 +154,9 @@ class FeedForward(nn.Module):
         self.w2 = nn.Linear(config.d_model, config.ffn_dim, bias=False)
         self.w3 = nn.Linear(config.ffn_dim, config.d_model, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.w3(F.silu(self.w1(x)) * self.w2(x)))
+    def forward(self, x: Tensor, memory: LayerMemory = NO_MEMORY) -> Tensor:
+        hidden = F.silu(memory.project("w1", x, self.w1(x))) * memory.project("w2", x, self.w2(x))
+        return memory.project("w3", hidden, self.w3(hidden))
 
 
 class Block(nn.Module):
@@ -162,12 +168,13 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config)
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, rows: Tensor | None
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None, memory: LayerMemory = NO_MEMORY
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin, mask)
+        x = x + self.attention(self.attention_norm(x), cos, sin, mask, memory)
         h = self.ffn_norm(x)
-        x = x + self.feed_forward(h)
-        return x if rows is None else x + memory_ffn(h, rows)
+        x = x + self.feed_forward(h, memory)
+        remembered = memory.ffn(h)
+        return x if remembered is None else x + remembered
 
 
 def document_mask(documents: Tensor) -> Tensor:
@@ -203,10 +210,9 @@ class Anchor(nn.Module):
         x = self.tok_embeddings(tokens)
         cos, sin = rotary_tables(self.config, tokens.shape[1], tokens.device)
         mask = None if documents is None else document_mask(documents)
-        slots = {} if memory is None else {layer: i for i, layer in enumerate(memory.layers)}
+        memories = {} if memory is None else memory.by_layer()
         for index, block in enumerate(self.layers):
-            rows = memory.rows[:, slots[index]] if memory is not None and index in slots else None
-            x = block(x, cos, sin, mask, rows)
+            x = block(x, cos, sin, mask, memories.get(index, NO_MEMORY))
         return cast(Tensor, self.norm(x))
 
     def forward(

@@ -4,6 +4,7 @@ Pouransari et al. 2025, section 3: co-training from a pretrained anchor is bette
 anchor and than co-training from scratch.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from edge_pretrain.corpus.documents import DataConfig
 from edge_pretrain.corpus.questions import END
 from edge_pretrain.data import Embedded, PrepareConfig, Prepared, prepare
 from edge_pretrain.embed import EMBEDDER_ID, MAX_TOKENS, SHA256, MiniLM
-from edge_pretrain.loop import run_phase
+from edge_pretrain.frozen import FrozenConfig, FrozenTrainer
+from edge_pretrain.loop import Steps, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
 from edge_pretrain.provenance import provenance
+from edge_pretrain.ranks import Ranks, ShardedBank
 from edge_pretrain.recipe import FINAL_FRACTION, AnchorPhase, CotrainPhase, Recipe
 from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
@@ -42,10 +45,9 @@ class Run:
 
     @property
     def memory_config(self) -> MemoryConfig:
-        """Memory in every layer: uniform placement (Pouransari et al. 2025, section 4)."""
-        return MemoryConfig(
-            self.recipe.tree.fanout, self.recipe.memory.rows, tuple(range(self.recipe.anchor.layers))
-        )
+        memory = self.recipe.memory
+        layers = memory.layers(self.recipe.anchor.layers)
+        return MemoryConfig(self.recipe.tree.fanout, memory.rows, layers, memory.kind)
 
     def anchor_config(self, extra_ffn: int = 0) -> AnchorConfig:
         anchor = self.recipe.anchor
@@ -67,7 +69,9 @@ class Run:
 
     def new_memories(self) -> MemoryBank:
         generator = torch.Generator().manual_seed(self.seed + 1)
-        return MemoryBank.initialized(self.memory_config, self.recipe.anchor.d_model, generator)
+        bank = MemoryBank.initialized(self.memory_config, self.anchor_config(), generator)
+        ranks = Ranks()
+        return bank if ranks.world == 1 else ShardedBank(bank, ranks)
 
     def prepare(self, embedded: Embedded) -> Prepared:
         recipe = self.recipe
@@ -77,6 +81,7 @@ class Run:
             recipe.tree.depth,
             recipe.tokens.vocab_size,
             recipe.tokens.sequence_length,
+            recipe.source,
         )
         return prepare(config, self.directory / "prepared", embedded)
 
@@ -88,6 +93,7 @@ class Run:
         prepared: Prepared,
         stream: int,
         bank: MemoryBank | None = None,
+        snapshots: Collection[int] = (),
     ) -> None:
         """One phase in place, resumed where it was stopped. `stream` orders the sequences differently."""
         memory = None
@@ -103,21 +109,56 @@ class Run:
             phase.memory_weight_decay if isinstance(phase, CotrainPhase) else 0.0,
         )
         trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank)
-        fingerprint = digest([self.recipe.fingerprint(self.seed), name, str(config), str(anchor.config)])
-        directory = self.directory / "phases" / self.label
-        run_phase(trainer, directory, name, fingerprint, SAVE_EVERY, self.console)
+        self.finish(trainer, name, str(config), anchor, snapshots)
+
+    def finish(
+        self, trainer: Steps, name: str, config: str, anchor: Anchor, snapshots: Collection[int] = ()
+    ) -> None:
+        """Run a phase to its end; `config` and the anchor's dimensions name its state."""
+        fingerprint = self.fingerprint(name, config, anchor)
+        run_phase(trainer, self.phases, name, fingerprint, SAVE_EVERY, self.console, snapshots)
+
+    def fingerprint(self, name: str, config: str, anchor: Anchor) -> str:
+        """Names what a phase makes."""
+        return digest([self.recipe.fingerprint(self.seed), name, config, str(anchor.config)])
+
+    @property
+    def phases(self) -> Path:
+        """Where the states of the phases are."""
+        return self.directory / "phases" / self.label
+
+    def frozen_trainer(
+        self, anchor: Anchor, prepared: Prepared, bank: MemoryBank, units: Sequence[int]
+    ) -> tuple[FrozenTrainer, str]:
+        """The trainer of some units of the frozen phase, and the configuration that names its state."""
+        phase = self.recipe.phases.frozen
+        if phase is None:
+            raise ValueError("the recipe has no [phases.frozen]: nothing is trained on a frozen anchor")
+        config = FrozenConfig(
+            phase.steps,
+            phase.batch,
+            phase.warmup,
+            _schedule(phase.memory_learning_rate),
+            phase.memory_weight_decay,
+        )
+        trainer = FrozenTrainer(anchor, config, prepared.sequences, self.seed + 1000, bank, units)
+        return trainer, str(config)
 
 
 def _schedule(peak: float) -> Schedule:
     return Schedule(peak, peak * FINAL_FRACTION)
 
 
-def cotrained(run: Run, prepared: Prepared) -> tuple[Anchor, MemoryBank]:
-    """The anchor and memories after both phases."""
+def trained(run: Run, prepared: Prepared, snapshots: Collection[int] = ()) -> tuple[Anchor, MemoryBank]:
+    """The anchor and memories after both phases; snapshots: see `edge_pretrain.loop.run_phase`."""
     anchor, bank = run.new_anchor(), run.new_memories()
     phases = run.recipe.phases
     run.train("anchor", anchor, phases.anchor, prepared, 0)
-    run.train("cotrain", anchor, phases.cotrain, prepared, 1000, bank)
+    if phases.frozen is None:
+        run.train("cotrain", anchor, phases.cotrain, prepared, 1000, bank, snapshots)
+    else:
+        trainer, config = run.frozen_trainer(anchor, prepared, bank, range(bank.config.fanout + 1))
+        run.finish(trainer, "frozen", config, anchor, snapshots)
     return anchor.eval(), bank
 
 
@@ -154,9 +195,18 @@ def pretrain(run: Run, embedder: str | None) -> Path:
         TrainingInterruptedError: Ctrl-C; run again to resume.
         EmbedderError: no all-MiniLM-L6-v2 at `embedder`.
     """
-    prepared = run.prepare(embedded(run.directory / "prepared", embedder, run.console))
-    anchor, bank = cotrained(run, prepared)
+    ranks = Ranks()
+    if ranks.world > 1 and run.recipe.phases.frozen is not None:
+        raise ValueError(
+            "a frozen phase is trained by a job a subtree, not by torchrun: edge_pretrain.subtrees"
+        )
+    embed = embedded(run.directory / "prepared", embedder, run.console)
+    prepared = ranks.first(lambda: run.prepare(embed))
+    anchor, bank = trained(run, prepared)
+    bank = MemoryBank(bank.config, bank.whole(bank.levels))
     out = run.directory / "checkpoint"
+    if ranks.rank:
+        return out
     checkpoint.save(
         out,
         anchor,

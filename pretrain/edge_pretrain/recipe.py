@@ -2,10 +2,10 @@
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dacite
 
@@ -60,9 +60,23 @@ class AnchorRecipe:
 
 @dataclass(frozen=True)
 class MemoryRecipe:
-    """rows[l - 1] is r of level l."""
+    """rows[l - 1] is r of level l.
+
+    kind: ffn, lora_qk, lora_vo, lora_ffn or kv. placement: the anchor's layers that carry memory: uniform is all,
+    early, middle and late are the first, central and last half.
+    """
 
     rows: tuple[int, ...]
+    kind: Literal["ffn", "lora_qk", "lora_vo", "lora_ffn", "kv"] = "ffn"
+    placement: Literal["uniform", "early", "middle", "late"] = "uniform"
+
+    def layers(self, of: int) -> tuple[int, ...]:
+        """The layers that carry memory in an anchor of `of` layers."""
+        if self.placement == "uniform":
+            return tuple(range(of))
+        count = (of + 1) // 2
+        first = {"early": 0, "middle": (of - count) // 2, "late": of - count}[self.placement]
+        return tuple(range(first, first + count))
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,23 @@ class CotrainPhase(AnchorPhase):
 
 
 @dataclass(frozen=True)
+class FrozenPhase:
+    """Memories on an anchor that stays as it is; `steps` and `batch` are of each level-1 subtree."""
+
+    steps: int
+    batch: int
+    warmup: int
+    memory_learning_rate: float
+    memory_weight_decay: float
+
+
+@dataclass(frozen=True)
 class Phases:
+    """frozen: where given, it takes the place of `cotrain`."""
+
     anchor: AnchorPhase
     cotrain: CotrainPhase
+    frozen: FrozenPhase | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +121,20 @@ class Controls:
     """The anchors without memories that `reproduce` compares with: trained in one phase on the tokens of both."""
 
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class SourceRecipe:
+    """Texts in place of the built-in corpus; path and field: see `edge_pretrain.sources`.
+
+    tokenizer: a Hugging Face tokenizer.json with the tokens <|bos|> and <|eos|> first; empty: one is trained on the
+    texts. limit: documents at most, 0 for all.
+    """
+
+    path: str
+    field: str = "text"
+    tokenizer: str = ""
+    limit: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,13 +146,24 @@ class Recipe:
     memory: MemoryRecipe
     phases: Phases
     controls: Controls
+    source: SourceRecipe | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The tables of a recipe's file; what has its default is left out, so that a new key renames no training."""
+        return _without_defaults(self)
 
     def fingerprint(self, seed: int) -> str:
         """Names what a training with this recipe and seed makes."""
         return digest([self.to_json(), seed])
+
+
+def _without_defaults(table: Any) -> dict[str, Any]:
+    values = {
+        field.name: getattr(table, field.name)
+        for field in fields(table)
+        if field.default is MISSING or getattr(table, field.name) != field.default
+    }
+    return {k: _without_defaults(v) if is_dataclass(v) else v for k, v in values.items()}
 
 
 def built_in() -> list[str]:
@@ -171,7 +224,8 @@ def _check(recipe: Recipe, where: str) -> None:
         **{
             f"phases.{name}.{key}": phase[key]
             for name, phase in asdict(recipe.phases).items()
-            for key in ("steps", "batch", "warmup", "learning_rate")
+            for key in ("steps", "batch", "warmup", "learning_rate", "memory_learning_rate")
+            if phase and key in phase
         },
     }
     for key, value in positive.items():

@@ -33,7 +33,7 @@ from edge_pretrain.figures import accuracy_by_bucket
 from edge_pretrain.loop import TrainingInterruptedError
 from edge_pretrain.memories import MemoryBank
 from edge_pretrain.model import Anchor
-from edge_pretrain.pipeline import Run, control, cotrained, embedded
+from edge_pretrain.pipeline import Run, control, embedded, trained
 from edge_pretrain.provenance import provenance
 from edge_pretrain.recipe import Recipe, load_recipe
 from edge_pretrain.scores import Examination, Scores, test_questions
@@ -71,7 +71,7 @@ class Reproduction:
         run = self.run(seed, console)
         prepared, _ = self.prepare(run)
         if model == "memory":
-            return cotrained(run, prepared)
+            return trained(run, prepared)
         extra_ffn = run.memory_config.fetched_rows if model == "dense_control" else 0
         return control(run, prepared, model, extra_ffn), None
 
@@ -111,9 +111,9 @@ def seed_results(
     """The questions of a seed, and the scores of every variant."""
     prepared, embed = reproduction.prepare(reproduction.run(seed, console))
     exam = Examination(prepared, embed, test_questions(prepared))
-    trained = {model: reproduction.train(seed, model, console) for model in MODELS}
-    anchor, bank = trained["memory"]
-    scores = {name: exam(trained[name][0], None, "baseline") for name in ("baseline", "dense_control")}
+    models = {model: reproduction.train(seed, model, console) for model in MODELS}
+    anchor, bank = models["memory"]
+    scores = {name: exam(models[name][0], None, "baseline") for name in ("baseline", "dense_control")}
     modes: tuple[Mode, ...] = ("generic", "fetched", "blocked")
     return exam.questions, scores | {mode: exam(anchor, bank, mode) for mode in modes}
 

@@ -51,7 +51,10 @@ class Examination:
             tree = prepared.tree
             leaves = tree.lookup(embeddings)
             top: NDArray[np.int64] = leaves // tree.fanout ** (tree.depth - 1)
-            routes = Routes(torch.from_numpy(leaves), torch.from_numpy(tree.lookup(embeddings, top)))
+            filled = np.flatnonzero(tree.documents[-1])
+            drawn = np.random.default_rng(6).choice(filled, len(leaves))
+            found = (leaves, tree.lookup(embeddings, top), drawn)
+            routes = Routes(*(torch.from_numpy(nodes) for nodes in found))
             ends = [f" {answer}" for answer in answers]
             return question_probe(tokenizer, BOS_ID, prompts, ends, END), routes
 

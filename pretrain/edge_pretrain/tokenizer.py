@@ -24,3 +24,16 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> None:
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(path))
+
+
+def open_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
+    """An existing tokenizer. Raises ValueError where it does not fit an anchor of this vocabulary."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise ValueError(f"{path}: not a tokenizer: {error}") from error
+    if tokenizer.get_vocab_size() > vocab_size:
+        raise ValueError(f"{path}: {tokenizer.get_vocab_size()} tokens; tokens.vocab_size is {vocab_size}")
+    if [tokenizer.token_to_id(token) for token in (BOS, EOS)] != [BOS_ID, EOS_ID]:
+        raise ValueError(f"{path}: {BOS} and {EOS} must be its tokens {BOS_ID} and {EOS_ID}")
+    return tokenizer

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
-from edge_pretrain.model import Anchor
+from edge_pretrain.model import Anchor, MemoryRows
+from edge_pretrain.ranks import Ranks
 from edge_pretrain.sequences import Sequences
 
 BETAS = (0.9, 0.95)
@@ -59,8 +61,49 @@ def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
     return targets
 
 
+def batch_of(sequences: Sequences, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Tokens and documents of sequences, i64 [B, T] each."""
+    tokens = torch.from_numpy(sequences.tokens[indices].astype(np.int64))
+    return tokens, torch.from_numpy(sequences.documents[indices].astype(np.int64))
+
+
+def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np.int64]:
+    """What a step reads of `members` sequences: each epoch is a permutation of its own, steps run across epochs."""
+    positions = np.arange(step * batch, (step + 1) * batch)
+    epochs, offsets = np.divmod(positions, members)
+    indices = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        head, *tail = seed
+        order = np.random.default_rng([head, int(epoch), *tail]).permutation(members)
+        indices[epochs == epoch] = order[offsets[epochs == epoch]]
+    return indices
+
+
+def next_token_loss(anchor: Anchor, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+    """Mean cross-entropy over the next tokens within documents, nats."""
+    targets = targets_of(tokens, documents)
+    wanted = targets >= 0
+    hidden = anchor.hidden(tokens, memory, documents)[wanted]
+    return F.cross_entropy(F.linear(hidden, anchor.output_weight), targets[wanted])
+
+
+class NextTokenLoss(nn.Module):
+    """`next_token_loss` as a module, which DistributedDataParallel asks for."""
+
+    def __init__(self, anchor: Anchor) -> None:
+        super().__init__()
+        self.anchor = anchor
+
+    def forward(self, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+        return next_token_loss(self.anchor, tokens, documents, memory)
+
+
 class Trainer:
-    """The state of one phase. `bank` must be given exactly when the phase trains memories."""
+    """The state of one phase. `bank` must be given exactly when the phase trains memories.
+
+    Under torchrun each process trains on its share of every batch, the anchor under DistributedDataParallel; `bank`
+    is a `ShardedBank` then, and `state_dict` is that of one process.
+    """
 
     def __init__(
         self,
@@ -74,6 +117,9 @@ class Trainer:
             raise ValueError("train: a phase with a memory learning rate needs a bank, and only such a phase")
         self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
         self.step = 0
+        self.ranks = Ranks()
+        model = NextTokenLoss(anchor)
+        self.loss: nn.Module = model if self.ranks.world == 1 else DistributedDataParallel(model)
         # Decay shrinks matrices only: gains have no scale to control.
         matrices = [p for p in anchor.parameters() if p.ndim > 1]
         gains = [p for p in anchor.parameters() if p.ndim == 1]
@@ -90,21 +136,22 @@ class Trainer:
         return self.step >= self.phase.steps
 
     def batch_indices(self, step: int) -> NDArray[np.int64]:
-        """The sequences of a step: each epoch is a permutation of its own, and steps run across epochs."""
-        positions = np.arange(step * self.phase.batch, (step + 1) * self.phase.batch)
-        epochs, offsets = np.divmod(positions, len(self.sequences))
-        indices = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            order = np.random.default_rng([self.seed, int(epoch), 1]).permutation(len(self.sequences))
-            indices[epochs == epoch] = order[offsets[epochs == epoch]]
-        return indices
+        return order_of(len(self.sequences), self.phase.batch, step, [self.seed, 1])
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.phase.batch * int(self.sequences.tokens.shape[1])
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def train_step(self) -> tuple[float, float]:
         """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
         phase, step = self.phase, self.step
         indices = self.batch_indices(step)
-        tokens = torch.from_numpy(self.sequences.tokens[indices].astype(np.int64))
-        documents = torch.from_numpy(self.sequences.documents[indices].astype(np.int64))
+        tokens, documents = batch_of(self.sequences, self.ranks.own(indices))
         memory = None
         if self.bank is not None:
             leaves = torch.from_numpy(self.sequences.leaves[indices])
@@ -112,19 +159,22 @@ class Trainer:
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
 
-        targets = targets_of(tokens, documents)
-        wanted = targets >= 0
-        hidden = self.anchor.hidden(tokens, memory, documents)[wanted]
-        loss = F.cross_entropy(F.linear(hidden, self.anchor.output_weight), targets[wanted])
+        loss = self.loss(tokens, documents, memory)
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        world, part = self.ranks.world, 1.0
+        if world > 1:
+            # Each token counts alike, wherever it is; DistributedDataParallel takes the mean over processes.
+            counted = int((targets_of(tokens, documents) >= 0).sum())
+            part = counted / self.ranks.sum(counted)
+        torch.autograd.backward(loss if world == 1 else loss * (part * world))
 
         touched = []
         if self.bank is not None and memory is not None and memory.rows.grad is not None:
-            touched = self.bank.touched(memory.rows.grad, leaves, generic)
+            gradient = memory.rows.grad if world == 1 else memory.rows.grad / world
+            touched = self.bank.touched(gradient, leaves, generic)
         gradients = [p.grad for p in self.anchor.parameters() if p.grad is not None]
-        gradients += [part.gradient for part in touched]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        norm = self._norm(gradients, [t.gradient for t in touched])
+        gradients += [t.gradient for t in touched]
         if norm > CLIP:
             torch._foreach_mul_(gradients, CLIP / norm)
         rate = phase.anchor.at(step, phase.steps, phase.warmup)
@@ -134,7 +184,14 @@ class Trainer:
         if self.sparse is not None and phase.memory is not None:
             self.sparse.step(touched, phase.memory.at(step, phase.steps, phase.warmup))
         self.step += 1
-        return loss.item(), norm
+        return self.ranks.sum(loss.item() * part), norm
+
+    def _norm(self, anchor: list[Tensor], memories: list[Tensor]) -> float:
+        """Of the whole gradient: the anchor's is the same on every process, blocks have one owner each."""
+        if self.ranks.world == 1:
+            return float(torch.nn.utils.get_total_norm(anchor + memories))
+        blocks = self.ranks.sum(sum(float(g.square().sum()) for g in memories))
+        return math.sqrt(float(torch.nn.utils.get_total_norm(anchor)) ** 2 + blocks)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
@@ -144,7 +201,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
         }
         if self.bank is not None and self.sparse is not None:
-            state |= {"memories": self.bank.levels, "sparse": self.sparse.state_dict()}
+            state |= {"memories": self.bank.whole(self.bank.levels), "sparse": self.sparse.state_dict()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -152,5 +209,5 @@ class Trainer:
         self.anchor.load_state_dict(state["anchor"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.bank is not None and self.sparse is not None:
-            self.bank.levels = state["memories"]
+            self.bank.levels = {level: self.bank.shard(t) for level, t in state["memories"].items()}
             self.sparse.load_state_dict(state["sparse"])

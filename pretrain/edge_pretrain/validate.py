@@ -17,7 +17,7 @@ from rich.console import Console
 from edge_pretrain.cache import digest
 from edge_pretrain.evaluate import Mode
 from edge_pretrain.loop import TrainingInterruptedError
-from edge_pretrain.pipeline import Run, control, cotrained, embedded
+from edge_pretrain.pipeline import Run, control, embedded, trained
 from edge_pretrain.recipe import load_recipe
 from edge_pretrain.scores import Examination, validation_questions
 
@@ -30,7 +30,7 @@ def validate(run: Run, variant: str) -> dict[str, Any]:
     bank = None
     modes: tuple[Mode, ...] = ("baseline",)
     if variant == "memory":
-        anchor, bank = cotrained(run, prepared)
+        anchor, bank = trained(run, prepared)
         modes = ("generic", "fetched", "blocked")
     else:
         extra = run.memory_config.fetched_rows if variant == "dense_control" else 0

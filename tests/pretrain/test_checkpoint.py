@@ -25,7 +25,7 @@ def saved(tmp_path: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
     anchor = Anchor(AnchorConfig(2, 16, 2, 8, 24, 20, 12))
     anchor.initialize(generator)
-    memories = MemoryBank.initialized(MemoryConfig(4, (0, 3), (1,)), 16, generator)
+    memories = MemoryBank.initialized(MemoryConfig(4, (0, 3), (1,)), anchor.config, generator)
     inputs = tmp_path / "inputs"
     inputs.mkdir()
     vocabulary = {f"w{i}": i for i in range(20)}

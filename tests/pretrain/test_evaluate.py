@@ -54,14 +54,17 @@ def test_scoring_agrees_with_a_greedy_generation_loop(anchor: Anchor):
 
 
 def test_each_mode_reads_its_own_memory(anchor: Anchor, tokenizer: Tokenizer):
-    bank = MemoryBank.initialized(MemoryConfig(4, (3, 5), (0, 1)), 16, torch.Generator().manual_seed(0))
+    bank = MemoryBank.initialized(
+        MemoryConfig(4, (3, 5), (0, 1)), anchor.config, torch.Generator().manual_seed(0)
+    )
     for block in bank.levels.values():
         block.normal_(generator=torch.Generator().manual_seed(3))
     probe = text_probe(tokenizer, 0, ["the number of iron is 26.", "iron is 27", "of the iron"])
-    routes = Routes(torch.tensor([1, 5, 14]), torch.tensor([6, 11, 2]))
+    routes = Routes(torch.tensor([1, 5, 14]), torch.tensor([6, 11, 2]), torch.tensor([0, 3, 9]))
     for mode, leaves, generic in (
         ("fetched", routes.fetched, False),
         ("blocked", routes.blocked, False),
+        ("random", routes.random, False),
         ("generic", routes.fetched, True),
     ):
         _, losses = score(anchor, probe, bank, routes, mode)

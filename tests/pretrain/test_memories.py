@@ -5,11 +5,12 @@ from edge_pretrain.model import Anchor, AnchorConfig
 
 CONFIG = MemoryConfig(fanout=4, rows=(3, 5), layers=(0, 2))
 WIDTH = 16
+ANCHOR = AnchorConfig(3, WIDTH, 2, 8, 24, 30, 12)
 
 
 def make_bank(random_w3: bool = False) -> MemoryBank:
     generator = torch.Generator().manual_seed(0)
-    bank = MemoryBank.initialized(CONFIG, WIDTH, generator)
+    bank = MemoryBank.initialized(CONFIG, ANCHOR, generator)
     if random_w3:
         for block in bank.levels.values():
             block.normal_(generator=generator)
@@ -22,13 +23,13 @@ def test_levels_have_the_shapes_of_the_tree():
 
 
 def test_a_level_without_rows_is_absent():
-    bank = MemoryBank.initialized(MemoryConfig(4, (0, 5), (1,)), WIDTH, torch.Generator().manual_seed(0))
+    bank = MemoryBank.initialized(MemoryConfig(4, (0, 5), (1,)), ANCHOR, torch.Generator().manual_seed(0))
     assert sorted(bank.levels) == [0, 2]
     assert bank.fetch(torch.tensor([3, 9]), torch.tensor([False, True])).rows.shape == (2, 1, 3, 5, WIDTH)
 
 
 def test_memory_has_no_effect_at_the_start():
-    anchor = Anchor(AnchorConfig(3, WIDTH, 2, 8, 24, 30, 12))
+    anchor = Anchor(ANCHOR)
     anchor.initialize(torch.Generator().manual_seed(0))
     tokens = torch.randint(30, (3, 12))
     memory = make_bank().fetch(torch.tensor([0, 7, 15]), torch.tensor([False, False, True]))

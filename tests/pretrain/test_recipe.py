@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tiny_recipe import TINY
 
-from edge_pretrain.recipe import RecipeError, built_in, load_recipe
+from edge_pretrain.recipe import RecipeError, built_in, load_recipe, recipe_of
 
 
 def write(directory: Path, text: str) -> str:
@@ -69,3 +69,29 @@ def test_the_fingerprint_follows_every_value(tmp_path: Path):
 def test_loading_a_recipe_needs_no_torch():
     code = "import sys, edge_pretrain.cli as c; c.load_recipe('demo'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_key_with_its_default_names_the_same_training(tmp_path: Path):
+    plain = load_recipe(write(tmp_path, TINY))
+    spelt = load_recipe(
+        write(tmp_path, TINY.replace("[memory]", '[memory]\nkind = "ffn"\nplacement = "uniform"'))
+    )
+    other = load_recipe(write(tmp_path, TINY.replace("[memory]", '[memory]\nkind = "kv"')))
+    assert plain.fingerprint(0) == spelt.fingerprint(0) != other.fingerprint(0)
+    assert recipe_of(plain.to_json()) == plain
+    assert recipe_of(other.to_json()) == other
+
+
+@pytest.mark.parametrize(
+    ("placement", "layers"),
+    [("uniform", (0, 1, 2, 3, 4)), ("early", (0, 1, 2)), ("middle", (1, 2, 3)), ("late", (2, 3, 4))],
+)
+def test_placements_choose_half_of_the_layers(tmp_path: Path, placement: str, layers: tuple[int, ...]):
+    recipe = load_recipe(write(tmp_path, TINY.replace("[memory]", f'[memory]\nplacement = "{placement}"')))
+    assert recipe.memory.layers(5) == layers
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_recipe_that_comes_along_loads(name: str):
+    recipe = load_recipe(name)
+    assert recipe.memory.layers(recipe.anchor.layers)

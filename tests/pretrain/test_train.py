@@ -35,7 +35,7 @@ def make_trainer(memory: bool, steps: int = 8, rate: float = 3e-3) -> Trainer:
     generator = torch.Generator().manual_seed(0)
     anchor = Anchor(ANCHOR)
     anchor.initialize(generator)
-    bank = MemoryBank.initialized(MEMORY, ANCHOR.d_model, generator) if memory else None
+    bank = MemoryBank.initialized(MEMORY, ANCHOR, generator) if memory else None
     phase = PhaseConfig(
         steps, 8, 2, Schedule(rate, rate / 10), 0.05, Schedule(1e-2, 1e-3) if memory else None, 1e-3
     )
@@ -149,3 +149,11 @@ def test_only_touched_blocks_move():
     moved = {i for i in range(16) if not torch.equal(before[2][i], trainer.bank.levels[2][i])}
     assert moved <= leaves
     assert moved
+
+
+def test_the_overhead_of_memories_is_measured():
+    from edge_pretrain.overhead import Dimensions, measure
+
+    found = measure(Dimensions(ANCHOR, (2, 4), 2, 16), steps=2)
+    assert found["ratio"] > 0
+    assert found["anchor_s"] > 0

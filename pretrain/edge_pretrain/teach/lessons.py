@@ -59,7 +59,7 @@ def fresh_block(bundle: Bundle, rows: int, seed: int, node: int) -> Tensor:
     assert memory is not None
     config = MemoryConfig(1, (rows,), memory.layers)
     generator = torch.Generator().manual_seed(int(np.random.default_rng([seed, node]).integers(2**62)))
-    return MemoryBank.initialized(config, bundle.manifest.anchor.d_model, generator).levels[1][0]
+    return MemoryBank.initialized(config, bundle.manifest.anchor, generator).levels[1][0]
 
 
 class Tokens:

@@ -1,0 +1,1 @@
+"""The ablations of Pouransari et al. 2025, section 4: python -m edge_pretrain.experiments NAME."""

@@ -1,0 +1,121 @@
+"""Texts to train on: JSONL, Parquet, folders of text files, Hugging Face datasets (streamed).
+
+Documents are tokenized shard by shard and kept as windows in RaggedMmaps; a shard has its name once it is
+complete, so a run that was stopped goes on at the first shard that is missing.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from mmap_ninja import RaggedMmap
+from tokenizers import Tokenizer
+
+from edge_pretrain.cache import cached
+
+SHARD = 10_000  # documents
+FORMS = "a .jsonl or .parquet file, a folder of those or of .txt files, or hf:DATASET[:SPLIT]"
+
+
+class SourceError(ValueError):
+    """A source that cannot be read; the message names it, what is wrong and what to do."""
+
+
+def documents(source: str, field: str = "text", limit: int | None = None) -> Iterator[str]:
+    """The documents of a source, in a fixed order, without the empty ones.
+
+    source: see FORMS. field: the key or column of the text. Raises SourceError.
+    """
+    found = _huggingface(source[3:], field) if source.startswith("hf:") else _files(Path(source), field)
+    yield from itertools.islice((text for text in found if text.strip()), limit)
+
+
+def _files(path: Path, field: str) -> Iterator[str]:
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder; name {FORMS}")
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in _READERS)
+    if not files:
+        raise SourceError(f"{path}: holds no .jsonl, .parquet or .txt file")
+    for file in files:
+        if file.suffix not in _READERS:
+            raise SourceError(f"{file}: not a known form; name {FORMS}")
+        yield from _READERS[file.suffix](file, field)
+
+
+def _jsonl(path: Path, field: str) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield _text(json.loads(line)[field])
+            except (ValueError, KeyError, TypeError) as error:
+                raise SourceError(f"{path}: line {number}: no text under {field!r}: {error}") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is not text")
+    return value
+
+
+def _parquet(path: Path, field: str) -> Iterator[str]:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise SourceError(f"{path}: Parquet needs pyarrow; install edge-runtime[corpora]") from error
+    try:
+        for batch in parquet.ParquetFile(path).iter_batches(columns=[field]):
+            yield from (_text(value) for value in batch.column(field).to_pylist())
+    except (arrow.ArrowException, OSError, KeyError, TypeError) as error:
+        raise SourceError(f"{path}: no texts in column {field!r}: {error}") from error
+
+
+def _plain(path: Path, field: str) -> Iterator[str]:
+    try:
+        yield path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path}: not readable as UTF-8: {error}") from error
+
+
+_READERS = {".jsonl": _jsonl, ".parquet": _parquet, ".txt": _plain}
+
+
+def _huggingface(name: str, field: str) -> Iterator[str]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise SourceError(f"hf:{name}: needs datasets; install edge-runtime[corpora]") from error
+    dataset, _, split = name.partition(":")
+    try:
+        for row in load_dataset(dataset, split=split or "train", streaming=True):
+            yield _text(row[field])
+    except Exception as error:  # the library raises many types
+        raise SourceError(f"hf:{name}: {str(error).splitlines()[0]}") from error
+
+
+def window_shards(
+    texts: Iterator[str], tokenizer: Tokenizer, length: int, root: Path, key: object, shard: int = SHARD
+) -> list[Path]:
+    """Tokenize texts into windows of at most `length` tokens that do not overlap; returns the shards in order.
+
+    key: what the texts and the tokenizer are, in JSON. A shard holds the windows of `shard` documents as a RaggedMmap.
+    """
+    found: list[Path] = []
+    while batch := list(itertools.islice(texts, shard)):
+
+        def build(out: Path, batch: list[str] = batch) -> None:
+            encoded = tokenizer.encode_batch(batch, add_special_tokens=False)
+            starts = ((e.ids, start) for e in encoded for start in range(0, len(e.ids), length))
+            rows = [np.array(ids[start : start + length], dtype=np.int32) for ids, start in starts]
+            RaggedMmap.from_lists(out / "windows", rows, dtype=np.int32)
+
+        found.append(cached(root, f"windows{len(found):05d}", [key, length, shard], build))
+    return found
+
+
+def windows(shards: list[Path]) -> list[list[int]]:
+    """The windows of all shards, in order."""
+    maps = [RaggedMmap(shard / "windows") for shard in shards]
+    return [rows[i].tolist() for rows in maps for i in range(len(rows))]

@@ -1,0 +1,29 @@
+"""What test_distributed.py runs, alone or under torchrun: some steps of co-training, the state written to a file."""
+
+import sys
+
+import torch
+from test_train import ANCHOR, MEMORY, facts
+
+from edge_pretrain.memories import MemoryBank
+from edge_pretrain.model import Anchor
+from edge_pretrain.ranks import ShardedBank, process_group
+from edge_pretrain.train import PhaseConfig, Schedule, Trainer
+
+torch.set_num_threads(1)
+with process_group() as ranks:
+    generator = torch.Generator().manual_seed(0)
+    anchor = Anchor(ANCHOR)
+    anchor.initialize(generator)
+    bank = MemoryBank.initialized(MEMORY, ANCHOR, generator)
+    phase = PhaseConfig(20, 7, 2, Schedule(3e-3, 3e-4), 0.05, Schedule(1e-2, 1e-3), 1e-3)
+    bank = bank if ranks.world == 1 else ShardedBank(bank, ranks)
+    trainer = Trainer(anchor, phase, facts(), 5, bank)
+    losses = []
+    while not trainer.finished:
+        losses.append(trainer.train_step())
+        if trainer.step == 10:  # what was saved is what is trained on
+            trainer.load_state_dict(trainer.state_dict())
+    state = trainer.state_dict() | {"losses": torch.tensor(losses), "held": len(bank.levels[2])}
+    if ranks.rank == 0:
+        torch.save(state, sys.argv[1])
