@@ -34,7 +34,7 @@ test-cpp: $(STAMP)
 	ctest --test-dir build/tests --no-tests=error --output-on-failure -j $(JOBS)
 
 test-python: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy, clang-format, clang-tidy
 	$(BIN)/ruff check .

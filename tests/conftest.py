@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import edge_export
 import edge_pretrain
@@ -125,22 +126,27 @@ def _sources_digest() -> str:
 
 @pytest.fixture(scope="session")
 def _tiny(pytestconfig: pytest.Config) -> Path:
-    """Made once for one state of the sources: lowering two programs takes half a minute."""
+    """Made once for one state of the sources and all processes: lowering two programs takes half a minute."""
     assert pytestconfig.cache is not None
     root = pytestconfig.cache.mkdir("edge-runtime-tiny")
     final = root / _sources_digest()
-    if not final.is_dir():
-        from edge_export.bundle import export_bundle
-        from edge_export.source import ExportConfig, Source
-
-        shutil.rmtree(root)
-        partial = root / "partial"
-        write_checkpoint(partial / "checkpoint")
-        # f32: the parity tests compare with the reference to 1e-4. A short prefill: prompts take several calls.
-        config = ExportConfig("tiny", "f32", 16, None)
-        export_bundle(Source.open(partial / "checkpoint"), partial / "tiny.bundle", config, lambda step: None)
-        partial.rename(final)
+    with FileLock(root.with_suffix(".lock")):
+        if not final.is_dir():
+            _make_tiny(root, final)
     return final
+
+
+def _make_tiny(root: Path, final: Path) -> None:
+    from edge_export.bundle import export_bundle
+    from edge_export.source import ExportConfig, Source
+
+    shutil.rmtree(root)
+    partial = root / "partial"
+    write_checkpoint(partial / "checkpoint")
+    # f32: the parity tests compare with the reference to 1e-4. A short prefill: prompts take several calls.
+    config = ExportConfig("tiny", "f32", 16, None)
+    export_bundle(Source.open(partial / "checkpoint"), partial / "tiny.bundle", config, lambda step: None)
+    partial.rename(final)
 
 
 @pytest.fixture(scope="session")
