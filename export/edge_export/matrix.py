@@ -13,13 +13,19 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 from edge_export.samples import OWN, write_sample
 from edge_export.source import DTYPES, HF_FAMILIES, PROGRAMS
+from edge_pretrain.provenance import git_revision
+from edge_runtime.errors import BadFormatError
 
 KIB = 1024
 LIBRARIES = [
@@ -27,11 +33,15 @@ LIBRARIES = [
     "edge_export.quantize", "edge_export.onnx_quantize", "edge_export.portable", "edge_export.coreml",
     "edge_export.interpreted", "edge_export.huggingface", "transformers.models.auto.modeling_auto",
 ]  # fmt: skip
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 @dataclass(frozen=True)
 class Row:
-    """seconds and peak_bytes: of the whole export. max_logit_error: the largest of all memories."""
+    """seconds and peak_bytes: of the whole export. max_logit_error: the largest of all memories.
+
+    revision: of the sources that it was measured with; None where that is not known.
+    """
 
     family: str
     engine: str
@@ -43,6 +53,41 @@ class Row:
     bytes: int | None
     seconds: float | None
     peak_bytes: int | None
+    revision: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.family, self.engine, self.flavour, self.quantisation)
+
+
+def kept(path: Path) -> list[Row]:
+    """The rows of an earlier run; none where there is no file.
+
+    Raises BadFormatError where the file is something else.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise BadFormatError(
+            f"{path}: not a matrix ({error}): move it away, or name another with --out"
+        ) from error
+
+
+def ordered(rows: Iterable[Row]) -> list[Row]:
+    """By family, then engine, in the order of the lists that they are from."""
+    families, programs = [OWN, *HF_FAMILIES], list(PROGRAMS)
+
+    def place(row: Row) -> tuple[int, int, int]:
+        dtypes = DTYPES[row.engine]
+        return (
+            families.index(row.family),
+            programs.index((row.engine, row.flavour)),
+            dtypes.index(row.quantisation) if row.quantisation in dtypes else len(dtypes),
+        )
+
+    return sorted(rows, key=place)
 
 
 def measure(family: str, engine: str, flavour: str, dtype: str, source: tuple[Path, Path | None]) -> Row:
@@ -50,7 +95,7 @@ def measure(family: str, engine: str, flavour: str, dtype: str, source: tuple[Pa
     from edge_export.quiet import quiet_libraries
     from edge_runtime.errors import EdgeRuntimeError
 
-    row = Row(family, engine, flavour, dtype, "ok", None, None, None, None, None)
+    row = Row(family, engine, flavour, dtype, "ok", None, None, None, None, None, git_revision())
     try:
         with quiet_libraries(), tempfile.TemporaryDirectory() as scratch:
             return _measured(row, source, Path(scratch) / "sample.bundle")
@@ -106,6 +151,7 @@ def table(rows: list[Row]) -> str:
         "kB",
         "s",
         "peak MB",
+        "revision",
     ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
@@ -120,6 +166,7 @@ def table(rows: list[Row]) -> str:
                 (row.peak_bytes, "{:,.0f}", 1e6),
             )
         ]
+        cells.append(row.revision[:7] if row.revision else "-")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -131,12 +178,13 @@ memories in f32 in both layers. The error is the largest difference of a logit f
 logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same
 token" is how often the likeliest token is the reference's, in the worst of the three; random weights leave many near
 ties. Core ML packages are interpreted, operation by operation. Time is that of the whole export, peak memory that of
-its process, of which the libraries that all exporters need are {base:,.0f} MB.
+its process, of which the libraries that all exporters need are {base:,.0f} MB. The revision is that of the sources
+a row was measured with: a second run measures only rows of other sources, of the families and engines asked for.
 
 """
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/export/matrix.json"))
     parser.add_argument("--table", type=Path, default=Path("docs/export-matrix.md"))
@@ -145,38 +193,54 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=1, help="processes at a time; times are of no use beyond 1"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(LIBRARIES)
 
     def fresh() -> ProcessPoolExecutor:
         return ProcessPoolExecutor(arguments.jobs, server, max_tasks_per_child=1)
 
-    rows = []
+    try:
+        rows = {row.key: row for row in kept(arguments.out)}
+    except BadFormatError as error:
+        print(error, file=sys.stderr)
+        return 1
+    wanted = [
+        (family, engine, flavour, dtype)
+        for family in arguments.families.split(",")
+        for engine, flavour in PROGRAMS
+        if engine in arguments.engines.split(",")
+        for dtype in DTYPES[engine]
+    ]
+    now = git_revision()
+    # Rows of other sources are measured again; those of these sources were, before the run was cut short.
+    missing = [key for key in wanted if key not in rows or now is None or rows[key].revision != now]
     with tempfile.TemporaryDirectory() as scratch:
         with fresh() as pool:
             base = pool.submit(_resident).result()
-            folders = {name: Path(scratch) / name for name in arguments.families.split(",")}
+            folders = {name: Path(scratch) / name for name in dict.fromkeys(key[0] for key in missing)}
             sources = {name: pool.submit(write_sample, name, folder) for name, folder in folders.items()}
-            wanted = [
-                (family, engine, flavour, dtype)
-                for family in sources
-                for engine, flavour in PROGRAMS
-                if engine in arguments.engines.split(",")
-                for dtype in DTYPES[engine]
-            ]
             made = {family: source.result() for family, source in sources.items()}
-        with fresh() as pool:
-            futures = [pool.submit(measure, *one, made[one[0]]) for one in wanted]
-            for one, future in zip(wanted, futures, strict=True):
+        with fresh() as pool, Progress(*COLUMNS, console=Console(stderr=True)) as progress:
+            task = progress.add_task("exporting", total=len(missing))
+            futures = [pool.submit(measure, *key, made[key[0]]) for key in missing]
+            for key, future in zip(missing, futures, strict=True):
                 try:
-                    rows.append(future.result())
+                    row = future.result()
                 except BrokenProcessPool:
-                    rows.append(Row(*one, "failed: its process died", None, None, None, None, None))
-                print(*one, rows[-1].status, file=sys.stderr, flush=True)
+                    row = Row(*key, "failed: its process died", None, None, None, None, None, now)
+                rows[key] = row
+                progress.console.print(*key, row.status, markup=False, highlight=False)
+                progress.advance(task)
                 # After each row: a run that is cut short keeps what it has measured.
-                _write(arguments.out, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-                _write(arguments.table, INTRODUCTION.format(base=base / 1e6) + table(rows) + "\n")
+                _write(
+                    arguments.out,
+                    json.dumps([asdict(row) for row in ordered(rows.values())], indent=2) + "\n",
+                )
+    found = ordered(rows.values())
+    _write(arguments.table, INTRODUCTION.format(base=base / 1e6) + table(found) + "\n")
+    print(f"wrote {arguments.out} and {arguments.table}: {len(found)} rows")
+    return 0
 
 
 def _resident() -> int:
@@ -189,4 +253,4 @@ def _write(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
