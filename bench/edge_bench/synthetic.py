@@ -76,6 +76,11 @@ class Synthetic:
         """That have a block, level by level: the whole tree, or the largest part of it that is asked for."""
         whole = all_nodes(self.bank)
         if self.bank_parameters is None or self.bank_parameters >= 0.98 * self._parameters(whole):
+            if self.bank_parameters is not None and self.bank_parameters > 1.02 * self._parameters(whole):
+                raise InvalidArgumentError(
+                    f"--bank {self.bank_parameters / 1e9:.1f}B: {self.name}'s whole tree has "
+                    f"{self._parameters(whole) / 1e9:.1f}B parameters: leave --bank out, or take a larger anchor"
+                )
             return whole
         for branches in range(self.bank.fanout, 0, -1):
             nodes = sample_nodes(self.bank, branches)
