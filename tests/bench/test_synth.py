@@ -115,7 +115,7 @@ def test_a_smaller_bank_is_a_part_of_the_tree_that_prompts_are_routed_to(toy: No
         assert runtime.router.route(prompt).path[2] in kept
     with pytest.raises(InvalidArgumentError, match="smallest part"):
         Synthetic("toy", 1e3).nodes  # noqa: B018
-    with pytest.raises(InvalidArgumentError, match="whole tree has 0.0B parameters: leave --bank out"):
+    with pytest.raises(InvalidArgumentError, match=r"whole tree has .* leave --bank out"):
         Synthetic("toy", 1e6).nodes  # noqa: B018
 
 
