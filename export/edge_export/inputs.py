@@ -19,6 +19,7 @@ from edge_export.source import Source
 from edge_pretrain.checkpoint import CheckpointError, memory_config
 from edge_pretrain.checkpoint import load as load_checkpoint
 from edge_pretrain.embed import EMBEDDER_ID
+from edge_pretrain.hf_folder import settings
 from edge_pretrain.memories import MemoryConfig
 from edge_runtime.errors import BadFormatError
 from edge_runtime.text import read_tokenizer
@@ -95,7 +96,7 @@ def load_inputs(source: Source, context_length: int) -> Inputs:
 
 
 def _huggingface(source: Source, context_length: int) -> Inputs:
-    from edge_export.huggingface import load_decoder, settings
+    from edge_export.huggingface import load_decoder
 
     decoder = load_decoder(source.directory, context_length)
     tokenizer, vocab_size = read_tokenizer(source.file("tokenizer.json")), decoder.config.vocab_size

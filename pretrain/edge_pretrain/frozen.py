@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from edge_pretrain.memories import MemoryBank, MemoryConfig, SparseAdamW, Touched
-from edge_pretrain.model import Anchor
+from edge_pretrain.model import MemoryReader
 from edge_pretrain.sequences import Sequences
 from edge_pretrain.train import BETAS, CLIP, Schedule, batch_of, next_token_loss, order_of
 
@@ -54,7 +54,7 @@ class FrozenTrainer:
 
     def __init__(
         self,
-        anchor: Anchor,
+        anchor: MemoryReader,
         phase: FrozenConfig,
         sequences: Sequences,
         seed: int,

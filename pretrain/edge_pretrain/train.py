@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
-from edge_pretrain.model import Anchor, MemoryRows
+from edge_pretrain.model import Anchor, MemoryReader, MemoryRows
 from edge_pretrain.ranks import Ranks
 from edge_pretrain.sequences import Sequences
 
@@ -79,12 +79,14 @@ def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np
     return indices
 
 
-def next_token_loss(anchor: Anchor, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+def next_token_loss(
+    anchor: MemoryReader, tokens: Tensor, documents: Tensor, memory: MemoryRows | None
+) -> Tensor:
     """Mean cross-entropy over the next tokens within documents, nats."""
     targets = targets_of(tokens, documents)
     wanted = targets >= 0
     hidden = anchor.hidden(tokens, memory, documents)[wanted]
-    return F.cross_entropy(F.linear(hidden, anchor.output_weight), targets[wanted])
+    return F.cross_entropy(anchor.logits(hidden), targets[wanted])
 
 
 class NextTokenLoss(nn.Module):
