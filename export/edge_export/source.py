@@ -80,7 +80,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint directory of ours, or a Hugging Face folder; `memories` belong to the latter."""
+    """A checkpoint directory of ours, or a Hugging Face folder; `memories` belong to the latter.
+
+    A checkpoint of memories alone is opened as the folder that it names, with itself as the memories.
+    """
 
     directory: Path
     memories: Path | None = None
@@ -93,6 +96,8 @@ class Source:
             InvalidArgumentError: memories beside a checkpoint that has its own.
             UnsupportedError, BadFormatError: as `hf_config`.
         """
+        if memories is None and (anchor := _anchor_folder(directory)) is not None:
+            directory, memories = anchor, directory
         source = cls(directory, memories)
         if source.huggingface:
             hf_config(directory)
@@ -154,3 +159,18 @@ class Source:
             return Bundle.open(out).manifest.provenance.get("fingerprint") == self.fingerprint(config)
         except EdgeRuntimeError:
             return False
+
+
+def _anchor_folder(checkpoint: Path) -> Path | None:
+    """The Hugging Face folder that a checkpoint of memories alone was trained with. Raises NotFoundError."""
+    try:
+        anchor = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["anchor"]
+        folder = Path(anchor["path"]) if anchor["architecture"] == "huggingface" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if folder is not None and not folder.is_dir():
+        raise NotFoundError(
+            f"{checkpoint}: its anchor is no longer at {folder}: "
+            f"where it is now, `edge-runtime export FOLDER --memory {checkpoint}`"
+        )
+    return folder

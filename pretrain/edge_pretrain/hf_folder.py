@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_pretrain.tokenizer import Markers
 from edge_runtime.errors import BadFormatError, NotFoundError, UnsupportedError
 
 HF_FILES = ("config.json", "tokenizer.json")
@@ -113,3 +116,54 @@ def _json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise BadFormatError(f"{path}: not JSON ({error}): copy the checkpoint again") from None
     return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
+class AnchorFolder:
+    """A Hugging Face folder whose files are there and of a family that is known; weights are not read yet."""
+
+    path: Path
+    family: str
+
+    @classmethod
+    def open(cls, path: Path) -> AnchorFolder:
+        """
+        Raises:
+            NotFoundError: a file is missing, a shard of the weights among them.
+            UnsupportedError: another family, or weights in a pickle.
+            BadFormatError: config.json or the index is damaged.
+        """
+        for name in HF_FILES:
+            if not (path / name).is_file():
+                raise NotFoundError(f"{path / name}: no such file: name the folder of a Hugging Face model")
+        family: str = hf_config(path)["model_type"]
+        weight_files(path)
+        return cls(path, family)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`tokens`, `chat_template` and `generation` of its bundles."""
+        return settings(self.path)
+
+    @property
+    def markers(self) -> Markers:
+        """What opens and closes a document: BOS where prompts get one, the first EOS."""
+        tokens = self.settings["tokens"]
+        return Markers(tokens["bos"] if tokens["add_bos"] else None, next(iter(tokens["eos"]), None))
+
+    def sha256(self) -> dict[str, str]:
+        """Of what its logits depend on, by file name."""
+        found = {}
+        for path in (*(self.path / name for name in HF_FILES), *weight_files(self.path)):
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
+
+    def to_checkpoint(self) -> dict[str, Any]:
+        """The checkpoint's `anchor` object."""
+        return {
+            "architecture": "huggingface",
+            "model_type": self.family,
+            "path": str(self.path.resolve()),
+            "sha256": self.sha256(),
+        }

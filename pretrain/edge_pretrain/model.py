@@ -7,7 +7,7 @@ exported programs are compared with.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -87,6 +87,10 @@ class MemoryRows:
     rows: Tensor
     layers: tuple[int, ...]
     kind: MemoryType = FFN
+
+    def to(self, device: str) -> "MemoryRows":
+        """The same rows on a device."""
+        return replace(self, rows=self.rows.to(device))
 
     def by_layer(self) -> dict[int, LayerMemory]:
         """The memory of each layer that carries one."""

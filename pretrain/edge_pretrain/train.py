@@ -61,10 +61,11 @@ def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
     return targets
 
 
-def batch_of(sequences: Sequences, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def batch_of(sequences: Sequences, indices: NDArray[np.int64], device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Tokens and documents of sequences, i64 [B, T] each."""
-    tokens = torch.from_numpy(sequences.tokens[indices].astype(np.int64))
-    return tokens, torch.from_numpy(sequences.documents[indices].astype(np.int64))
+    found = (sequences.tokens[indices], sequences.documents[indices])
+    tokens, documents = (torch.from_numpy(rows.astype(np.int64)).to(device) for rows in found)
+    return tokens, documents
 
 
 def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np.int64]:
