@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from edge_pretrain.recipe import Precision
+from edge_pretrain.recipe import Precision, Sharding
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,20 @@ class Compute:
     """device: of the anchor and its activations; the bank and its moments stay in the host's memory.
 
     precision: bf16 is autocast: products and attention; weights, gradients' sums and moments stay f32.
+    sharding: of the anchor among the processes, see `edge_pretrain.sharding`.
     """
 
     device: str = "cpu"
     precision: Precision = "f32"
+    sharding: Sharding = "ddp"
 
     def autocast(self) -> AbstractContextManager[None]:
+        # A weight is used once a step, and under FSDP2 it is gone after that: nothing to keep a cast of.
         return torch.autocast(
-            self.device.partition(":")[0], dtype=torch.bfloat16, enabled=self.precision == "bf16"
+            self.device.partition(":")[0],
+            dtype=torch.bfloat16,
+            enabled=self.precision == "bf16",
+            cache_enabled=False,
         )
 
 

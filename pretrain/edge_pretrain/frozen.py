@@ -63,12 +63,11 @@ class FrozenTrainer:
         units: Sequence[int],
         compute: Compute = CPU,
     ) -> None:
-        """anchor: on the device of `compute` already."""
         self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
         self.units, self.compute = tuple(units), compute
         self.step = 0
         self.sparse = SparseAdamW(bank, BETAS, weight_decay=phase.weight_decay)
-        anchor.requires_grad_(False)
+        anchor.requires_grad_(False).to(compute.device)
         top = sequences.leaves // bank.config.fanout ** (bank.config.depth - 1)
         # A subtree without documents has nothing to learn.
         found = {u: np.flatnonzero((top == u) | (u == bank.config.fanout)) for u in self.units}

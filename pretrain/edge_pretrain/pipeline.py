@@ -47,7 +47,7 @@ class Run:
 
     @property
     def compute(self) -> Compute:
-        return Compute(self.device, self.recipe.precision)
+        return Compute(self.device, self.recipe.precision, self.recipe.sharding)
 
     @property
     def memory_config(self) -> MemoryConfig:
@@ -71,7 +71,7 @@ class Run:
         """An initialised anchor; `extra_ffn` widens its FFN layers, for the dense control."""
         anchor = Anchor(self.anchor_config(extra_ffn))
         anchor.initialize(torch.Generator().manual_seed(self.seed))
-        return anchor.to(self.device)
+        return anchor
 
     def new_memories(self) -> MemoryBank:
         generator = torch.Generator().manual_seed(self.seed + 1)
@@ -109,13 +109,14 @@ class Run:
             phase.steps,
             phase.batch,
             phase.warmup,
-            schedule(phase.learning_rate),
+            schedule(phase.learning_rate, phase.final),
             phase.weight_decay,
             memory,
             phase.memory_weight_decay if isinstance(phase, CotrainPhase) else 0.0,
         )
-        trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank)
+        trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank, self.compute)
         self.finish(trainer, name, str(config), anchor, snapshots)
+        trainer.collect()
 
     def finish(
         self, trainer: Steps, name: str, config: str, anchor: Anchor, snapshots: Collection[int] = ()
@@ -165,9 +166,9 @@ class Run:
         return self.fingerprint(name, str(self._frozen_config), self.anchor_config())
 
 
-def schedule(peak: float) -> Schedule:
-    """From `peak` to a tenth of it."""
-    return Schedule(peak, peak * FINAL_FRACTION)
+def schedule(peak: float, final: float = FINAL_FRACTION) -> Schedule:
+    """final: of the peak, what is left at the end."""
+    return Schedule(peak, peak * final)
 
 
 def trained(run: Run, prepared: Prepared, snapshots: Collection[int] = ()) -> tuple[Anchor, MemoryBank]:
@@ -181,7 +182,7 @@ def trained(run: Run, prepared: Prepared, snapshots: Collection[int] = ()) -> tu
         trainer = run.frozen_trainer(anchor, prepared, bank, range(run.units))
         fingerprint = run.frozen_fingerprint("frozen")
         run_phase(trainer, run.phases, "frozen", fingerprint, SAVE_EVERY, run.console, snapshots)
-    return anchor.eval(), bank
+    return anchor.to("cpu").eval(), bank
 
 
 def control(run: Run, prepared: Prepared, name: str, extra_ffn: int) -> Anchor:

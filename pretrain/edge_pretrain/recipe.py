@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind", bound="DataclassInstance")
 Precision = Literal["f32", "bf16"]
+Sharding = Literal["ddp", "fsdp"]
 FINAL_FRACTION = 0.1  # of the learning rate at the end of its cosine
 
 
@@ -84,18 +85,19 @@ class MemoryRecipe:
         return tuple(range(first, first + count))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnchorPhase:
-    """`batch` in sequences; the learning rate warms up linearly and falls to a tenth by a cosine."""
+    """`batch` in sequences; the learning rate warms up linearly and falls by a cosine to `final` of its peak."""
 
     steps: int
     batch: int
     warmup: int
     learning_rate: float
     weight_decay: float
+    final: float = FINAL_FRACTION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CotrainPhase(AnchorPhase):
     memory_learning_rate: float
     memory_weight_decay: float
@@ -144,7 +146,10 @@ class SourceRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """precision: of products and attention; weights, moments and sums stay f32."""
+    """precision: of products and attention; weights, moments and sums stay f32.
+
+    sharding: of the anchor under torchrun.
+    """
 
     corpus: CorpusRecipe
     tree: TreeRecipe
@@ -155,6 +160,7 @@ class Recipe:
     controls: Controls
     source: SourceRecipe | None = None
     precision: Precision = "f32"
+    sharding: Sharding = "ddp"
 
     def to_json(self) -> dict[str, Any]:
         """The tables of a recipe's file; what has its default is left out, so that a new key renames no training."""
