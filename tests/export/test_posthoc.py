@@ -318,3 +318,13 @@ def test_the_default_recipe_is_whole() -> None:
     assert recipe.corpus is not None
     assert load_posthoc_recipe(None, texts="a.jsonl").corpus is None
     assert np.isclose(recipe.texts.held_out, 0.02)
+
+
+@pytest.mark.slow
+def test_the_small_llama_is_an_anchor(tmp_path: Path) -> None:
+    from edge_pretrain.posthoc.small import main as small
+
+    assert small(["-o", str(tmp_path / "llama"), "--steps", "3"]) == 0
+    folder = AnchorFolder.open(tmp_path / "llama")
+    assert (folder.markers.bos, folder.markers.eos) == (0, 1)
+    assert HuggingFaceAnchor.load(folder).config.vocab_size == 1024

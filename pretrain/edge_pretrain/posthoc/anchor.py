@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from edge_pretrain.embed import quiet_imports
 from edge_pretrain.hf_folder import AnchorFolder
 from edge_pretrain.memory_types import NO_MEMORY, LayerMemory
 from edge_pretrain.model import MemoryReader, MemoryRows
@@ -70,6 +71,7 @@ class HuggingFaceAnchor(MemoryReader):
     @classmethod
     def load(cls, folder: AnchorFolder) -> HuggingFaceAnchor:
         """The anchor in f32. Raises BadFormatError for weights that are damaged or not those of config.json."""
+        quiet_imports()
         import transformers
 
         transformers.utils.logging.disable_progress_bar()
