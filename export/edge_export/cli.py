@@ -9,13 +9,13 @@ from rich.console import Console
 
 from edge_export.source import (
     ANCHOR_DTYPES,
-    HF_FAMILIES,
     NATIVE_DTYPES,
     PROGRAMS,
     ROUTERS,
     ExportConfig,
     Source,
 )
+from edge_pretrain.hf_folder import HF_FAMILIES
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError

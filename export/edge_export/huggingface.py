@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -11,8 +10,8 @@ from torch import Tensor, nn
 
 from edge_export.architecture import DecoderConfig, LayerOptions, Rope
 from edge_export.model import Decoder
-from edge_export.source import hf_config
 from edge_export.weights import Weights
+from edge_pretrain.hf_folder import hf_config
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
 ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -195,43 +194,3 @@ def _sizes(config: DecoderConfig, product: str) -> list[int]:
         "feed_forward.w12": [config.ffn_dim, config.ffn_dim],
         "feed_forward.w3": [config.d_model],
     }[product]
-
-
-def settings(folder: Path) -> dict[str, Any]:
-    """The manifest's `tokens`, `chat_template` and `generation`, out of the folder's JSON files."""
-    config, generation = hf_config(folder), _json(folder / "generation_config.json")
-    tokenizer = _json(folder / "tokenizer_config.json")
-
-    def first(key: str) -> Any:
-        value = generation.get(key)
-        return config.get(key) if value is None else value
-
-    bos, eos = first("bos_token_id"), first("eos_token_id")
-    template_file = folder / "chat_template.jinja"
-    template = tokenizer.get("chat_template")
-    if template_file.is_file():
-        template = template_file.read_text(encoding="utf-8")
-    elif isinstance(template, list):  # several, by name
-        template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
-    # Tokenizers whose own processor puts BOS first say so here, or are of these families.
-    add_bos = tokenizer.get("add_bos_token", config["model_type"] in ("llama", "gemma3_text"))
-    return {
-        "tokens": {
-            "bos": bos,
-            "eos": eos if isinstance(eos, list) else [] if eos is None else [eos],
-            "add_bos": bool(add_bos and bos is not None),
-        },
-        "chat_template": template,
-        "generation": {"max_tokens": 64, "temperature": 0.0, "stop": []},
-    }
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The file's object; an empty one where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadFormatError(f"{path}: not JSON ({error}): copy the checkpoint again") from None
-    return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ from edge_export.source import Source
 from edge_pretrain.checkpoint import CheckpointError, memory_config
 from edge_pretrain.checkpoint import load as load_checkpoint
 from edge_pretrain.embed import EMBEDDER_ID
+from edge_pretrain.hf_folder import AnchorFolder, settings
 from edge_pretrain.memories import MemoryConfig
 from edge_runtime.errors import BadFormatError
 from edge_runtime.text import read_tokenizer
@@ -95,7 +96,7 @@ def load_inputs(source: Source, context_length: int) -> Inputs:
 
 
 def _huggingface(source: Source, context_length: int) -> Inputs:
-    from edge_export.huggingface import load_decoder, settings
+    from edge_export.huggingface import load_decoder
 
     decoder = load_decoder(source.directory, context_length)
     tokenizer, vocab_size = read_tokenizer(source.file("tokenizer.json")), decoder.config.vocab_size
@@ -119,6 +120,9 @@ def _memories(source: Source, decoder: Decoder) -> Memories:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFormatError(f"{path}: it does not say what its memories are ({error!r})") from None
     _check_embedder(source, found)
+    if config.kind != "ffn":
+        raise BadFormatError(f"{path}: memory of kind {config.kind}: a bundle carries ffn only")
+    _check_anchor(source, found)
     if not all(0 <= layer < len(decoder.config.layers) for layer in config.layers):
         raise BadFormatError(f"{path}: memories in layers {list(config.layers)} of an anchor that has fewer")
     try:
@@ -134,6 +138,19 @@ def _memories(source: Source, decoder: Decoder) -> Memories:
     except (OSError, SafetensorError) as error:
         raise BadFormatError(f"{file}: damaged ({error}): copy it again") from None
     return Memories(config, file, source.memory_file("tree.safetensors"))
+
+
+def _check_anchor(source: Source, config: dict[str, Any]) -> None:
+    """Raises BadFormatError where the memories say which anchor they belong to, and it is another."""
+    try:
+        wanted = config["anchor"]["sha256"]
+    except (KeyError, TypeError):
+        return
+    if wanted != AnchorFolder.open(source.directory).sha256():
+        raise BadFormatError(
+            f"{source.directory}: not the anchor that {source.memory_file('config.json')} was trained with: "
+            "take memories that were trained with this anchor"
+        )
 
 
 def _check_embedder(source: Source, config: dict[str, Any]) -> None:

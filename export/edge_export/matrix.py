@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from edge_export.samples import OWN, write_sample
-from edge_export.source import DTYPES, HF_FAMILIES, PROGRAMS
+from edge_export.source import DTYPES, PROGRAMS
+from edge_pretrain.hf_folder import HF_FAMILIES
 from edge_pretrain.provenance import git_revision
 from edge_runtime.errors import BadFormatError
 

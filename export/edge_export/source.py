@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_pretrain.hf_folder import HF_FILES, hf_config
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import (
-    BadFormatError,
     EdgeRuntimeError,
     InvalidArgumentError,
     NotFoundError,
-    UnsupportedError,
 )
 
-HF_FILES = ("config.json", "tokenizer.json")
 MEMORY_FILES = ("config.json", "memories.safetensors", "tree.safetensors")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
@@ -47,15 +45,6 @@ PROGRAMS = (
     ("onnx", "portable"),
     ("coreml", "portable"),
 )
-# Hugging Face's `model_type`s, and who they are. SmolLM2 is a llama.
-HF_FAMILIES = {
-    "llama": "Llama 3, SmolLM2",
-    "qwen2": "Qwen 2.5",
-    "qwen3": "Qwen 3",
-    "gemma3_text": "Gemma 3 (text)",
-    "smollm3": "SmolLM3",
-    "olmo2": "OLMo 2",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint directory of ours, or a Hugging Face folder; `memories` belong to the latter."""
+    """A checkpoint directory of ours, or a Hugging Face folder; `memories` belong to the latter.
+
+    A checkpoint of memories alone is opened as the folder that it names, with itself as the memories.
+    """
 
     directory: Path
     memories: Path | None = None
@@ -104,6 +96,8 @@ class Source:
             InvalidArgumentError: memories beside a checkpoint that has its own.
             UnsupportedError, BadFormatError: as `hf_config`.
         """
+        if memories is None and (anchor := _anchor_folder(directory)) is not None:
+            directory, memories = anchor, directory
         source = cls(directory, memories)
         if source.huggingface:
             hf_config(directory)
@@ -167,23 +161,16 @@ class Source:
             return False
 
 
-def hf_config(folder: Path) -> dict[str, Any]:
-    """A Hugging Face folder's config.json.
-
-    Raises:
-        BadFormatError: not a JSON object with a model_type.
-        UnsupportedError: a family that is not in HF_FAMILIES.
-    """
-    path = folder / "config.json"
+def _anchor_folder(checkpoint: Path) -> Path | None:
+    """The Hugging Face folder that a checkpoint of memories alone was trained with. Raises NotFoundError."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFormatError(f"{path}: not readable as JSON ({error}): copy the checkpoint again") from None
-    family = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(family, str):
-        raise BadFormatError(f"{path}: it has no model_type: name the folder of a Hugging Face model")
-    if family not in HF_FAMILIES:
-        known = ", ".join(f"{name} ({who})" for name, who in HF_FAMILIES.items())
-        raise UnsupportedError(f"{path}: architecture {family!r} is not supported; there are {known}")
-    assert isinstance(config, dict)
-    return config
+        anchor = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["anchor"]
+        folder = Path(anchor["path"]) if anchor["architecture"] == "huggingface" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if folder is not None and not folder.is_dir():
+        raise NotFoundError(
+            f"{checkpoint}: its anchor is no longer at {folder}: "
+            f"where it is now, `edge-runtime export FOLDER --memory {checkpoint}`"
+        )
+    return folder

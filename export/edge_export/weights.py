@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,42 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from edge_runtime.errors import BadFormatError, NotFoundError, UnsupportedError
+from edge_pretrain.hf_folder import weight_files
+from edge_runtime.errors import BadFormatError, UnsupportedError
 
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "consolidated.00.pth")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights.
-
-    Raises:
-        NotFoundError: none, or a shard is missing.
-        UnsupportedError: there are only pickles.
-        BadFormatError: the index is damaged.
-    """
-    if (folder / SINGLE).is_file():
-        return [folder / SINGLE]
-    index = folder / INDEX
-    if not index.is_file():
-        if pickles := [name for name in PICKLES if (folder / name).is_file()]:
-            raise UnsupportedError(
-                f"{folder / pickles[0]}: a pickle can run any code, so it is not opened: "
-                f"save the checkpoint as safetensors (save_pretrained does)"
-            )
-        raise NotFoundError(f"{folder}: neither {SINGLE} nor {INDEX}: name a folder with a model's weights")
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        safe = all(isinstance(name, str) and Path(name).name == name for name in names)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadFormatError(f"{index}: not an index of shards ({error!r}): copy it again") from None
-    if not safe or not names:
-        raise BadFormatError(f"{index}: its shards are not files of the same folder: copy it again")
-    for name in sorted(names):
-        if not (folder / name).is_file():
-            raise NotFoundError(f"{folder / name}: a shard that {INDEX} names is missing: copy it again")
-    return [folder / name for name in sorted(names)]
 
 
 class Weights:

@@ -6,12 +6,16 @@ memories.safetensors   f32, `level<l>` [nodes, layers, parts, r, width]; level 0
 tree.safetensors       docs/bundle-format.md
 tokenizer.json         Hugging Face format
 questions.jsonl        held-out questions with their answers
+
+Memories of a Hugging Face anchor come without anchor.safetensors and questions.jsonl;
+config.json says where the anchor is.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,22 +63,50 @@ def save(
     tree, tokenizer, questions: files to copy. settings: the keys `tokens`, `chat_template`, `generation`,
     `embedder` and `provenance` of config.json.
     """
+    with _written(directory, anchor.config.to_manifest(), memories, settings):
+        state = {name: tensor.contiguous() for name, tensor in anchor.state_dict().items()}
+        save_file(state, directory / "anchor.safetensors")
+        _copy(directory, tree, tokenizer)
+        shutil.copyfile(questions, directory / "questions.jsonl")
+
+
+def save_posthoc(
+    directory: Path,
+    anchor: dict[str, Any],
+    memories: MemoryBank,
+    *,
+    tree: Path,
+    tokenizer: Path,
+    settings: dict[str, Any],
+) -> None:
+    """Write a checkpoint whose anchor stays in its Hugging Face folder; arguments as `save`.
+
+    anchor: says which folder that is, `edge_pretrain.posthoc.anchor.AnchorFolder.to_checkpoint`.
+    """
+    with _written(directory, anchor, memories, settings):
+        _copy(directory, tree, tokenizer)
+
+
+def _copy(directory: Path, tree: Path, tokenizer: Path) -> None:
+    for source, name in ((tree, "tree.safetensors"), (tokenizer, "tokenizer.json")):
+        shutil.copyfile(source, directory / name)
+
+
+@contextmanager
+def _written(
+    directory: Path, anchor: dict[str, Any], memories: MemoryBank, settings: dict[str, Any]
+) -> Iterator[None]:
+    """Around the writing of all other files: config.json goes first, and comes back last."""
     directory.mkdir(parents=True, exist_ok=True)
     config_path = directory / "config.json"
     config_path.unlink(missing_ok=True)
-    save_file({k: v.contiguous() for k, v in anchor.state_dict().items()}, directory / "anchor.safetensors")
     levels = {f"level{level}": block.contiguous() for level, block in memories.levels.items()}
     save_file(levels, directory / "memories.safetensors")
-    for source, name in (
-        (tree, "tree.safetensors"),
-        (tokenizer, "tokenizer.json"),
-        (questions, "questions.jsonl"),
-    ):
-        shutil.copyfile(source, directory / name)
+    yield
     config = {
         "format": FORMAT,
         "version": VERSION,
-        "anchor": anchor.config.to_manifest(),
+        "anchor": anchor,
         "memory": memories.config.to_checkpoint(),
         **settings,
     }
@@ -91,10 +123,15 @@ def load(directory: Path, kinds: Collection[str] = ("ffn",)) -> Checkpoint:
 
     kinds: the memory types that the caller can use; others are refused. FFN memory is what bundles carry.
     """
+    config_path = directory / "config.json"
+    config = _read_config(config_path) if config_path.is_file() else {}
+    if isinstance(found := config.get("anchor"), dict) and found.get("architecture") == "huggingface":
+        raise CheckpointError(
+            f"{config_path}: memories of a Hugging Face anchor; `edge-runtime export` takes them, nothing else does"
+        )
     for name in FILES:
         if not (directory / name).is_file():
             raise CheckpointError(f"{directory}: {name} is missing; run `edge-runtime pretrain` to its end")
-    config = _read_config(directory / "config.json")
     try:
         anchor_config = AnchorConfig.from_manifest(config["anchor"])
         memories_config = memory_config(config["memory"])

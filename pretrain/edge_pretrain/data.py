@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from edge_pretrain.cache import cached, digest
@@ -14,13 +15,14 @@ from edge_pretrain.cluster import ClusterTree, Embeddings, build_tree
 from edge_pretrain.corpus.documents import Corpus, DataConfig, build_corpus
 from edge_pretrain.corpus.questions import Question, build_questions, common_questions
 from edge_pretrain.embed import SHA256
-from edge_pretrain.pack import pack, read_sequences, write_rows
+from edge_pretrain.pack import STORED, pack, read_sequences, write_rows
 from edge_pretrain.recipe import SourceRecipe
 from edge_pretrain.sequences import Sequences
 from edge_pretrain.sources import SourceError, documents, window_shards, windows
 from edge_pretrain.tokenizer import open_tokenizer, train_tokenizer
 
 Embed = Callable[[list[str]], Embeddings]
+Rows = list[NDArray[np.int32]]  # as `edge_pretrain.pack.pack` makes them
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,32 @@ def source_texts(source: SourceRecipe, config: PrepareConfig, root: Path) -> lis
     return list(found)
 
 
+def tree_of(
+    root: Path, content: str, embeddings: Embeddings, fanout: int, depth: int, seed: int
+) -> tuple[ClusterTree, Path]:
+    """The tree over texts that `content` names, and its file."""
+
+    def build(out: Path) -> None:
+        tree = build_tree(embeddings, fanout, depth, seed)
+        arrays: dict[str, Any] = {f"centroids{i}": tree.centroids[i] for i in range(depth)}
+        arrays |= {f"documents{i}": tree.documents[i] for i in range(depth)}
+        np.savez(out / "tree.npz", **arrays)
+        tree.write(out / "tree.safetensors")
+
+    folder = cached(root, "tree", [content, fanout, depth, seed], build)
+    arrays = np.load(folder / "tree.npz")
+    centroids, documents = (
+        [arrays[f"{name}{i}"] for i in range(depth)] for name in ("centroids", "documents")
+    )
+    return ClusterTree(fanout, centroids, documents), folder / "tree.safetensors"
+
+
+def sequences_of(root: Path, key: object, length: int, rows: Callable[[], Rows]) -> Sequences:
+    """The packed sequences that `key` names; `rows` packs them if they are not there yet."""
+    folder = cached(root, "sequences", key, lambda out: write_rows(out / "rows", rows()))
+    return read_sequences(folder / "rows", length)
+
+
 def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     """Do every step that is not done yet under `root`."""
     seed = config.data.seed
@@ -108,21 +136,7 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     content = digest(texts)
     embeddings = embedded(texts)
 
-    def build_tree_files(out: Path) -> None:
-        tree = build_tree(embeddings, config.fanout, config.depth, seed)
-        levels = range(config.depth)
-        arrays: dict[str, Any] = {f"centroids{i}": tree.centroids[i] for i in levels}
-        arrays |= {f"documents{i}": tree.documents[i] for i in levels}
-        np.savez(out / "tree.npz", **arrays)
-        tree.write(out / "tree.safetensors")
-
-    tree_dir = cached(root, "tree", [content, config.fanout, config.depth, seed], build_tree_files)
-    arrays = np.load(tree_dir / "tree.npz")
-    tree = ClusterTree(
-        config.fanout,
-        [arrays[f"centroids{i}"] for i in range(config.depth)],
-        [arrays[f"documents{i}"] for i in range(config.depth)],
-    )
+    tree, tree_path = tree_of(root, content, embeddings, config.fanout, config.depth, seed)
     tokenizer_dir = cached(
         root,
         "tokenizer",
@@ -133,13 +147,11 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
     if config.source is not None and config.source.tokenizer:
         tokenizer_path = Path(config.source.tokenizer)
 
-    def build_sequences(out: Path) -> None:
-        encoded = Tokenizer.from_file(str(tokenizer_path)).encode_batch(texts, add_special_tokens=False)
-        rows = pack([e.ids for e in encoded], tree.lookup(embeddings), config.sequence_length, seed)
-        write_rows(out / "rows", rows)
+    key = [tree_path.parent.name, tokenizer_dir.name, config.sequence_length, STORED]
 
-    key = [tree_dir.name, tokenizer_dir.name, config.sequence_length]
-    sequences_dir = cached(root, "sequences", key, build_sequences)
+    def rows() -> Rows:
+        encoded = Tokenizer.from_file(str(tokenizer_path)).encode_batch(texts, add_special_tokens=False)
+        return pack([e.ids for e in encoded], tree.lookup(embeddings), config.sequence_length, seed)
 
     questions = demo_order(build_questions(corpus), seed)
     lines = [json.dumps(question.to_json()) + "\n" for question in questions]
@@ -154,8 +166,8 @@ def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
         questions,
         common_questions(config.data, 400) if config.source is None else [],
         tree,
-        tree_dir / "tree.safetensors",
+        tree_path,
         tokenizer_path,
         questions_dir / "questions.jsonl",
-        read_sequences(sequences_dir / "rows", config.sequence_length),
+        sequences_of(root, key, config.sequence_length, rows),
     )

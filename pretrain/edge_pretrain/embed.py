@@ -64,13 +64,17 @@ def locate(source: str | Path | None) -> Path:
     return directory
 
 
+def quiet_imports() -> None:
+    """transformers imports every quantisation library it finds, and those log about each other's versions."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 class MiniLM:
     """Embeds texts: mean pooling over the last hidden states, L2-normalised."""
 
     def __init__(self, source: str | Path | None = None) -> None:
-        # transformers imports every quantisation library it finds, and those log about each other's versions.
-        for name in ("torchao", "torch.utils._pytree"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        quiet_imports()
         from transformers import BertConfig, BertModel
 
         directory = locate(source)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from edge_pretrain.compute import CPU, Compute
 from edge_pretrain.memories import MemoryBank, MemoryConfig, SparseAdamW, Touched
-from edge_pretrain.model import Anchor
+from edge_pretrain.model import MemoryReader
 from edge_pretrain.sequences import Sequences
 from edge_pretrain.train import BETAS, CLIP, Schedule, batch_of, next_token_loss, order_of
 
@@ -54,18 +55,19 @@ class FrozenTrainer:
 
     def __init__(
         self,
-        anchor: Anchor,
+        anchor: MemoryReader,
         phase: FrozenConfig,
         sequences: Sequences,
         seed: int,
         bank: MemoryBank,
         units: Sequence[int],
+        compute: Compute = CPU,
     ) -> None:
         self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
-        self.units = tuple(units)
+        self.units, self.compute = tuple(units), compute
         self.step = 0
         self.sparse = SparseAdamW(bank, BETAS, weight_decay=phase.weight_decay)
-        anchor.requires_grad_(False)
+        anchor.requires_grad_(False).to(compute.device)
         top = sequences.leaves // bank.config.fanout ** (bank.config.depth - 1)
         # A subtree without documents has nothing to learn.
         found = {u: np.flatnonzero((top == u) | (u == bank.config.fanout)) for u in self.units}
@@ -94,7 +96,10 @@ class FrozenTrainer:
             generic = torch.full((len(indices),), unit == self.bank.config.fanout)
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
-            loss = next_token_loss(self.anchor, *batch_of(self.sequences, indices), memory)
+            device = self.compute.device
+            batch = batch_of(self.sequences, indices, device)
+            with self.compute.autocast():
+                loss = next_token_loss(self.anchor, *batch, memory.to(device))
             (gradient,) = torch.autograd.grad(loss, memory.rows)
             touched = self.bank.touched(gradient, leaves, generic)
             norms.append(clip_blocks(touched))

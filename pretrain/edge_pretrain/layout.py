@@ -2,4 +2,5 @@
 
 FORMAT = "edge-runtime.checkpoint"
 VERSION = 1
+POSTHOC_FILES = ("config.json", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")

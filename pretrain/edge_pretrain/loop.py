@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_pretrain.ranks import Ranks
 
 LOG_COLUMNS = ("step", "loss", "gradient_norm", "learning_rate", "tokens_per_s")
-LOG_EVERY = 20
+LOG_EVERY = 20  # steps
+SAVE_EVERY = 200  # steps
 
 
 class Phase(Protocol):
@@ -72,7 +73,7 @@ def load_state(path: Path, fingerprint: str | None = None) -> dict[str, Any] | N
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state["fingerprint"]
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: damaged training state; delete it to train this phase again") from error

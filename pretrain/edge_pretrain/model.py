@@ -6,7 +6,8 @@ exported programs are compared with.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from edge_pretrain.memory_types import FFN, NO_MEMORY, LayerMemory, MemoryType, memory_ffn
 
-__all__ = ["PAPER_ANCHORS", "Anchor", "AnchorConfig", "MemoryRows", "memory_ffn"]
+__all__ = ["PAPER_ANCHORS", "Anchor", "AnchorConfig", "MemoryReader", "MemoryRows", "memory_ffn"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ class MemoryRows:
     rows: Tensor
     layers: tuple[int, ...]
     kind: MemoryType = FFN
+
+    def to(self, device: str) -> "MemoryRows":
+        """The same rows on a device."""
+        return replace(self, rows=self.rows.to(device))
 
     def by_layer(self) -> dict[int, LayerMemory]:
         """The memory of each layer that carries one."""
@@ -185,8 +190,32 @@ def document_mask(documents: Tensor) -> Tensor:
     return ((documents[:, :, None] == documents[:, None, :]) & causal).unsqueeze(1)
 
 
-class Anchor(nn.Module):
-    """The decoder. `forward` returns f32 logits [B, T, vocab_size]."""
+class MemoryReader(nn.Module, ABC):
+    """What training and evaluation know of an anchor, ours or another family's."""
+
+    @abstractmethod
+    def hidden(
+        self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
+    ) -> Tensor:
+        """Normalised hidden states [B, T, d]; arguments as in `forward`."""
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., vocab_size] of hidden states [..., d]."""
+
+    def forward(
+        self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
+    ) -> Tensor:
+        """Logits of every next token, [B, T, vocab_size].
+
+        tokens: i64 [B, T]. memory: the fetched rows, None for the anchor alone. documents: i64 [B, T], equal
+        within a packed document: attention does not cross from one into another; None: one document each.
+        """
+        return self.logits(self.hidden(tokens, memory, documents))
+
+
+class Anchor(MemoryReader):
+    """The decoder of OpenLM's kind."""
 
     def __init__(self, config: AnchorConfig) -> None:
         super().__init__()
@@ -206,7 +235,6 @@ class Anchor(nn.Module):
     def hidden(
         self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
     ) -> Tensor:
-        """Normalised hidden states f32 [B, T, d]; arguments as in `forward`."""
         x = self.tok_embeddings(tokens)
         cos, sin = rotary_tables(self.config, tokens.shape[1], tokens.device)
         mask = None if documents is None else document_mask(documents)
@@ -215,15 +243,8 @@ class Anchor(nn.Module):
             x = block(x, cos, sin, mask, memories.get(index, NO_MEMORY))
         return cast(Tensor, self.norm(x))
 
-    def forward(
-        self, tokens: Tensor, memory: MemoryRows | None = None, documents: Tensor | None = None
-    ) -> Tensor:
-        """Logits of every next token.
-
-        tokens: i64 [B, T]. memory: the fetched rows, None for the anchor alone. documents: i64 [B, T], equal
-        within a packed document: attention does not cross from one into another; None: one document each.
-        """
-        return F.linear(self.hidden(tokens, memory, documents), self.output_weight)
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.output_weight)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

@@ -1,7 +1,8 @@
 """Documents of one leaf packed into training sequences, stored as ragged rows that are mapped, not read.
 
 A stored row is the leaf's number followed by the tokens of whole documents, each opened by BOS and closed by
-EOS (Pouransari et al. 2025, section 3: the leaf is the first token and is split off by the loader).
+EOS (Pouransari et al. 2025, section 3: the leaf is the first token and is split off by the loader). The first
+token of a document is stored as its complement, ~token, since not every tokenizer has a BOS to tell it by.
 """
 
 from collections.abc import Sequence
@@ -12,16 +13,22 @@ from mmap_ninja import RaggedMmap
 from numpy.typing import NDArray
 
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.tokenizer import BOS_ID, EOS_ID
+from edge_pretrain.tokenizer import EOS_ID, OWN_MARKERS, Markers
+
+STORED = 2  # the version of a row's layout
 
 
 def pack(
-    documents: Sequence[Sequence[int]], leaves: NDArray[np.int64], length: int, seed: int
+    documents: Sequence[Sequence[int]],
+    leaves: NDArray[np.int64],
+    length: int,
+    seed: int,
+    markers: Markers = OWN_MARKERS,
 ) -> list[NDArray[np.int32]]:
     """Rows of at most 1 + `length` i32, in seeded order.
 
     documents: token ids without BOS and EOS. leaves: i64 [documents]. A document longer than a sequence is cut
-    into several, each opened by BOS.
+    into several, each opened alike.
     """
     random = np.random.default_rng([seed, 201])
     rows: list[NDArray[np.int32]] = []
@@ -30,7 +37,7 @@ def pack(
         pieces = [
             piece
             for index in random.permutation(np.flatnonzero(leaves == leaf))
-            for piece in _pieces(documents[index], length)
+            for piece in _pieces(documents[index], length, markers)
         ]
         for piece in pieces:
             # First fit leaves little to fill; a leaf has few sequences, so looking through all is cheap.
@@ -43,9 +50,10 @@ def pack(
     return [rows[i] for i in random.permutation(len(rows))]
 
 
-def _pieces(document: Sequence[int], length: int) -> list[list[int]]:
-    whole = [*document, EOS_ID]
-    return [[BOS_ID, *whole[start : start + length - 1]] for start in range(0, len(whole), length - 1)]
+def _pieces(document: Sequence[int], length: int, markers: Markers) -> list[list[int]]:
+    whole, width = [*document, *markers.closing], length - len(markers.opening)
+    cut = ([*markers.opening, *whole[start : start + width]] for start in range(0, len(whole), width))
+    return [[~piece[0], *piece[1:]] for piece in cut]
 
 
 def write_rows(directory: Path, rows: Sequence[NDArray[np.int32]]) -> None:
@@ -54,7 +62,7 @@ def write_rows(directory: Path, rows: Sequence[NDArray[np.int32]]) -> None:
 
 
 def read_sequences(directory: Path, length: int) -> Sequences:
-    """Load rows: the leaf split off, documents numbered by their BOS, the end filled up."""
+    """Load rows: the leaf split off, documents numbered, the end filled up."""
     rows = RaggedMmap(directory)
     tokens = np.full((len(rows), length), EOS_ID, dtype=np.int32)
     documents = np.full((len(rows), length), -1, dtype=np.int32)
@@ -63,6 +71,7 @@ def read_sequences(directory: Path, length: int) -> Sequences:
         row = rows[index]
         size = len(row) - 1
         leaves[index] = row[0]
-        tokens[index, :size] = row[1:]
-        documents[index, :size] = np.cumsum(row[1:] == BOS_ID) - 1
+        first = row[1:] < 0
+        tokens[index, :size] = np.where(first, ~row[1:], row[1:])
+        documents[index, :size] = np.cumsum(first) - 1
     return Sequences(tokens, documents, leaves)

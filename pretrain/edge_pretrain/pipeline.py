@@ -7,6 +7,7 @@ anchor and than co-training from scratch.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,12 +16,13 @@ from rich.progress import Progress
 from edge_pretrain import checkpoint
 from edge_pretrain.cache import digest
 from edge_pretrain.cluster import Embeddings
+from edge_pretrain.compute import Compute
 from edge_pretrain.corpus.documents import DataConfig
 from edge_pretrain.corpus.questions import END
 from edge_pretrain.data import Embedded, PrepareConfig, Prepared, prepare
 from edge_pretrain.embed import EMBEDDER_ID, MAX_TOKENS, SHA256, MiniLM
 from edge_pretrain.frozen import FrozenConfig, FrozenTrainer
-from edge_pretrain.loop import Steps, run_phase
+from edge_pretrain.loop import SAVE_EVERY, Steps, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
 from edge_pretrain.provenance import provenance
@@ -29,7 +31,6 @@ from edge_pretrain.recipe import FINAL_FRACTION, AnchorPhase, CotrainPhase, Reci
 from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
 
-SAVE_EVERY = 200  # steps
 MAX_ANSWER_TOKENS = 24
 
 
@@ -42,6 +43,11 @@ class Run:
     directory: Path
     console: Console
     label: str = ""  # keeps the phases of several recipes in one directory apart
+    device: str = "cpu"
+
+    @property
+    def compute(self) -> Compute:
+        return Compute(self.device, self.recipe.precision, self.recipe.sharding)
 
     @property
     def memory_config(self) -> MemoryConfig:
@@ -98,55 +104,71 @@ class Run:
         """One phase in place, resumed where it was stopped. `stream` orders the sequences differently."""
         memory = None
         if isinstance(phase, CotrainPhase) and bank is not None:
-            memory = _schedule(phase.memory_learning_rate)
+            memory = schedule(phase.memory_learning_rate)
         config = PhaseConfig(
             phase.steps,
             phase.batch,
             phase.warmup,
-            _schedule(phase.learning_rate),
+            schedule(phase.learning_rate, phase.final),
             phase.weight_decay,
             memory,
             phase.memory_weight_decay if isinstance(phase, CotrainPhase) else 0.0,
         )
-        trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank)
+        trainer = Trainer(anchor, config, prepared.sequences, self.seed + stream, bank, self.compute)
         self.finish(trainer, name, str(config), anchor, snapshots)
+        trainer.collect()
 
     def finish(
         self, trainer: Steps, name: str, config: str, anchor: Anchor, snapshots: Collection[int] = ()
     ) -> None:
         """Run a phase to its end; `config` and the anchor's dimensions name its state."""
-        fingerprint = self.fingerprint(name, config, anchor)
+        fingerprint = self.fingerprint(name, config, anchor.config)
         run_phase(trainer, self.phases, name, fingerprint, SAVE_EVERY, self.console, snapshots)
 
-    def fingerprint(self, name: str, config: str, anchor: Anchor) -> str:
+    def fingerprint(self, name: str, config: str, anchor: AnchorConfig) -> str:
         """Names what a phase makes."""
-        return digest([self.recipe.fingerprint(self.seed), name, config, str(anchor.config)])
+        return digest([self.recipe.fingerprint(self.seed), name, config, str(anchor)])
 
     @property
     def phases(self) -> Path:
         """Where the states of the phases are."""
         return self.directory / "phases" / self.label
 
-    def frozen_trainer(
-        self, anchor: Anchor, prepared: Prepared, bank: MemoryBank, units: Sequence[int]
-    ) -> tuple[FrozenTrainer, str]:
-        """The trainer of some units of the frozen phase, and the configuration that names its state."""
+    @property
+    def units(self) -> int:
+        """Units of the frozen phase: level-1 subtrees, and the generic memory."""
+        return self.recipe.tree.fanout + 1
+
+    @property
+    def _frozen_config(self) -> FrozenConfig:
         phase = self.recipe.phases.frozen
         if phase is None:
             raise ValueError("the recipe has no [phases.frozen]: nothing is trained on a frozen anchor")
-        config = FrozenConfig(
-            phase.steps,
-            phase.batch,
-            phase.warmup,
-            _schedule(phase.memory_learning_rate),
-            phase.memory_weight_decay,
-        )
-        trainer = FrozenTrainer(anchor, config, prepared.sequences, self.seed + 1000, bank, units)
-        return trainer, str(config)
+        rate = schedule(phase.memory_learning_rate)
+        return FrozenConfig(phase.steps, phase.batch, phase.warmup, rate, phase.memory_weight_decay)
+
+    def frozen_trainer(
+        self, anchor: Anchor, prepared: Prepared, bank: MemoryBank, units: Sequence[int]
+    ) -> FrozenTrainer:
+        """The trainer of some units of the frozen phase."""
+        sequences, seed = prepared.sequences, self.seed + 1000
+        return FrozenTrainer(anchor, self._frozen_config, sequences, seed, bank, units, self.compute)
+
+    def frozen_job(self, embedder: str | None, units: Sequence[int]) -> FrozenTrainer:
+        """The same, after all that comes before it, which is done if it is not yet."""
+        prepared = self.prepare(embedded(self.directory / "prepared", embedder, self.console))
+        anchor, bank = self.new_anchor(), self.new_memories()
+        self.train("anchor", anchor, self.recipe.phases.anchor, prepared, 0)
+        return self.frozen_trainer(anchor, prepared, bank, units)
+
+    def frozen_fingerprint(self, name: str) -> str:
+        """Names what the frozen phase, or a job of it, makes."""
+        return self.fingerprint(name, str(self._frozen_config), self.anchor_config())
 
 
-def _schedule(peak: float) -> Schedule:
-    return Schedule(peak, peak * FINAL_FRACTION)
+def schedule(peak: float, final: float = FINAL_FRACTION) -> Schedule:
+    """final: of the peak, what is left at the end."""
+    return Schedule(peak, peak * final)
 
 
 def trained(run: Run, prepared: Prepared, snapshots: Collection[int] = ()) -> tuple[Anchor, MemoryBank]:
@@ -157,9 +179,10 @@ def trained(run: Run, prepared: Prepared, snapshots: Collection[int] = ()) -> tu
     if phases.frozen is None:
         run.train("cotrain", anchor, phases.cotrain, prepared, 1000, bank, snapshots)
     else:
-        trainer, config = run.frozen_trainer(anchor, prepared, bank, range(bank.config.fanout + 1))
-        run.finish(trainer, "frozen", config, anchor, snapshots)
-    return anchor.eval(), bank
+        trainer = run.frozen_trainer(anchor, prepared, bank, range(run.units))
+        fingerprint = run.frozen_fingerprint("frozen")
+        run_phase(trainer, run.phases, "frozen", fingerprint, SAVE_EVERY, run.console, snapshots)
+    return anchor.to("cpu").eval(), bank
 
 
 def control(run: Run, prepared: Prepared, name: str, extra_ffn: int) -> Anchor:
@@ -186,6 +209,11 @@ def embedded(root: Path, source: str | None, console: Console) -> Embedded:
             return minilm.embed(texts, lambda done: progress.advance(task, done))
 
     return Embedded(root, embed)
+
+
+def embedder_settings() -> dict[str, Any]:
+    """The checkpoint's `embedder` object."""
+    return {"id": EMBEDDER_ID, "sha256": SHA256, "max_tokens": MAX_TOKENS}
 
 
 def pretrain(run: Run, embedder: str | None) -> Path:
@@ -218,7 +246,7 @@ def pretrain(run: Run, embedder: str | None) -> Path:
             "tokens": {"bos": BOS_ID, "eos": [EOS_ID], "add_bos": True},
             "chat_template": None,
             "generation": {"max_tokens": MAX_ANSWER_TOKENS, "temperature": 0.0, "stop": [END]},
-            "embedder": {"id": EMBEDDER_ID, "sha256": SHA256, "max_tokens": MAX_TOKENS},
+            "embedder": embedder_settings(),
             "provenance": provenance(run.seed, run.recipe.to_json())
             | {"fingerprint": run.recipe.fingerprint(run.seed), "threads": torch.get_num_threads()},
         },

@@ -22,11 +22,12 @@ Result = TypeVar("Result")
 
 
 class Ranks:
-    """This process among all; one alone needs no process group."""
+    """This process among all; one alone needs no process group. `local`: its number on this machine."""
 
     def __init__(self) -> None:
         alone = not dist.is_initialized()
         self.rank, self.world = (0, 1) if alone else (dist.get_rank(), dist.get_world_size())
+        self.local = 0 if alone else int(os.environ.get("LOCAL_RANK", "0"))
 
     def own(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """This process's share of a batch."""
@@ -51,12 +52,12 @@ class Ranks:
 
 
 @contextmanager
-def process_group() -> Iterator[Ranks]:
-    """The group that torchrun started, if it did: gloo on CPU."""
+def process_group(device: str = "cpu") -> Iterator[Ranks]:
+    """The group that torchrun started, if it did: gloo for what is in the host's memory, NCCL for a GPU's."""
     if "RANK" not in os.environ:
         yield Ranks()
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield Ranks()
     finally:

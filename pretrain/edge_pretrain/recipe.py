@@ -5,12 +5,18 @@ from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import dacite
 
 from edge_pretrain.cache import digest
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Kind = TypeVar("Kind", bound="DataclassInstance")
+Precision = Literal["f32", "bf16"]
+Sharding = Literal["ddp", "fsdp"]
 FINAL_FRACTION = 0.1  # of the learning rate at the end of its cosine
 
 
@@ -79,18 +85,19 @@ class MemoryRecipe:
         return tuple(range(first, first + count))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnchorPhase:
-    """`batch` in sequences; the learning rate warms up linearly and falls to a tenth by a cosine."""
+    """`batch` in sequences; the learning rate warms up linearly and falls by a cosine to `final` of its peak."""
 
     steps: int
     batch: int
     warmup: int
     learning_rate: float
     weight_decay: float
+    final: float = FINAL_FRACTION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CotrainPhase(AnchorPhase):
     memory_learning_rate: float
     memory_weight_decay: float
@@ -139,6 +146,11 @@ class SourceRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
+    """precision: of products and attention; weights, moments and sums stay f32.
+
+    sharding: of the anchor under torchrun.
+    """
+
     corpus: CorpusRecipe
     tree: TreeRecipe
     tokens: TokensRecipe
@@ -147,23 +159,26 @@ class Recipe:
     phases: Phases
     controls: Controls
     source: SourceRecipe | None = None
+    precision: Precision = "f32"
+    sharding: Sharding = "ddp"
 
     def to_json(self) -> dict[str, Any]:
         """The tables of a recipe's file; what has its default is left out, so that a new key renames no training."""
-        return _without_defaults(self)
+        return without_defaults(self)
 
     def fingerprint(self, seed: int) -> str:
         """Names what a training with this recipe and seed makes."""
         return digest([self.to_json(), seed])
 
 
-def _without_defaults(table: Any) -> dict[str, Any]:
+def without_defaults(table: Any) -> dict[str, Any]:
+    """The values of a recipe's dataclass, table by table."""
     values = {
         field.name: getattr(table, field.name)
         for field in fields(table)
         if field.default is MISSING or getattr(table, field.name) != field.default
     }
-    return {k: _without_defaults(v) if is_dataclass(v) else v for k, v in values.items()}
+    return {k: without_defaults(v) if is_dataclass(v) else v for k, v in values.items()}
 
 
 def built_in() -> list[str]:
@@ -172,36 +187,56 @@ def built_in() -> list[str]:
     return sorted(Path(file.name).stem for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, changes: Sequence[str] = (), texts: str | None = None) -> Recipe:
     """A built-in recipe by its name, or a TOML file by its path. Raises RecipeError.
 
-    changes: TOML lines such as "phases.cotrain.steps = 1800", each replacing one value.
+    changes: TOML lines such as "phases.cotrain.steps = 1800", each replacing one value. texts: a source that takes the
+    place of the recipe's own texts.
     """
     if name in built_in():
         where = f"{name}.toml"
         text = (resources.files("edge_pretrain") / "recipes" / where).read_text(encoding="utf-8")
     else:
-        where = name
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                f"{name}: neither a recipe ({', '.join(built_in())}) nor a readable file: {error}"
-            ) from error
-    try:
-        values = tomllib.loads(text)
-        for change in changes:
-            _merge(values, tomllib.loads(change))
-        recipe = recipe_of(values)
-    except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
-        raise RecipeError(f"{where}: {error}; recipes/demo.toml has every key") from error
+        where, text = name, read_recipe(name)
+    recipe = parse(Recipe, text, where, changes, "recipes/demo.toml", texts)
     _check(recipe, where)
     return recipe
 
 
+def read_recipe(name: str) -> str:
+    """The text of a file. Raises RecipeError."""
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"{name}: neither a recipe ({', '.join(built_in())}) nor a readable file: {error}"
+        ) from error
+
+
+def parse(
+    kind: type[Kind], text: str, where: str, changes: Sequence[str], example: str, texts: str | None = None
+) -> Kind:
+    """The recipe of that kind in a TOML text. Raises RecipeError; example: the file that it names."""
+    try:
+        values = tomllib.loads(text)
+        for change in changes:
+            _merge(values, tomllib.loads(change))
+        if texts is not None:
+            _merge(values, {"source": {"path": texts}})
+            if kind is not Recipe:
+                values.pop("corpus", None)
+        return _of(kind, values)
+    except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
+        raise RecipeError(f"{where}: {error}; {example} has every key") from error
+
+
 def recipe_of(values: dict[str, Any]) -> Recipe:
     """The recipe that `Recipe.to_json`, or a TOML file, wrote. Raises dacite.DaciteError."""
-    return dacite.from_dict(Recipe, values, dacite.Config(strict=True, cast=[tuple]))
+    return _of(Recipe, values)
+
+
+def _of(kind: type[Kind], values: dict[str, Any]) -> Kind:
+    return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple]))
 
 
 def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
@@ -214,13 +249,10 @@ def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
 
 def _check(recipe: Recipe, where: str) -> None:
     positive = {
-        "tree.fanout": recipe.tree.fanout - 1,
-        "tree.depth": recipe.tree.depth,
         "tokens.sequence_length": recipe.tokens.sequence_length - 1,
         "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
         **{f"corpus.{key}": value + 1 for key, value in asdict(recipe.corpus).items()},
         **{f"anchor.{key}": value for key, value in asdict(recipe.anchor).items()},
-        **{f"memory.rows[{i}]": rows + 1 for i, rows in enumerate(recipe.memory.rows)},
         **{
             f"phases.{name}.{key}": phase[key]
             for name, phase in asdict(recipe.phases).items()
@@ -231,9 +263,17 @@ def _check(recipe: Recipe, where: str) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise RecipeError(f"{where}: {key} is too small")
-    if len(recipe.memory.rows) != recipe.tree.depth or not any(recipe.memory.rows):
-        raise RecipeError(
-            f"{where}: memory.rows must name r of each of the {recipe.tree.depth} levels, not all 0"
-        )
+    check_memory(recipe.tree, recipe.memory, where)
     if recipe.tokens.sequence_length > recipe.anchor.context_length:
         raise RecipeError(f"{where}: tokens.sequence_length exceeds anchor.context_length")
+
+
+def check_memory(tree: TreeRecipe, memory: MemoryRecipe, where: str) -> None:
+    """Raises RecipeError where the two do not fit."""
+    positive = {"tree.fanout": tree.fanout - 1, "tree.depth": tree.depth}
+    positive |= {f"memory.rows[{i}]": rows + 1 for i, rows in enumerate(memory.rows)}
+    for key, value in positive.items():
+        if value <= 0:
+            raise RecipeError(f"{where}: {key} is too small")
+    if len(memory.rows) != tree.depth or not any(memory.rows):
+        raise RecipeError(f"{where}: memory.rows must name r of each of the {tree.depth} levels, not all 0")

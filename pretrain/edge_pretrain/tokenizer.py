@@ -1,12 +1,32 @@
 """The anchor's tokenizer: byte-level BPE whose digits are tokens of their own, so that numbers are spelt."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 BOS, EOS = "<|bos|>", "<|eos|>"
 BOS_ID, EOS_ID = 0, 1
+
+
+@dataclass(frozen=True)
+class Markers:
+    """The tokens that open and close a document in a sequence; None: nothing does."""
+
+    bos: int | None
+    eos: int | None
+
+    @property
+    def opening(self) -> list[int]:
+        return [] if self.bos is None else [self.bos]
+
+    @property
+    def closing(self) -> list[int]:
+        return [] if self.eos is None else [self.eos]
+
+
+OWN_MARKERS = Markers(BOS_ID, EOS_ID)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, path: Path) -> None:

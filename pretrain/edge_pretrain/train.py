@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
+from edge_pretrain.compute import CPU, Compute
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
-from edge_pretrain.model import Anchor, MemoryRows
+from edge_pretrain.model import Anchor, MemoryReader, MemoryRows
 from edge_pretrain.ranks import Ranks
 from edge_pretrain.sequences import Sequences
+from edge_pretrain.sharding import distributed, load_anchor, load_optimizer, norm_of, replica, whole
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0
@@ -61,10 +62,11 @@ def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
     return targets
 
 
-def batch_of(sequences: Sequences, indices: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def batch_of(sequences: Sequences, indices: NDArray[np.int64], device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Tokens and documents of sequences, i64 [B, T] each."""
-    tokens = torch.from_numpy(sequences.tokens[indices].astype(np.int64))
-    return tokens, torch.from_numpy(sequences.documents[indices].astype(np.int64))
+    found = (sequences.tokens[indices], sequences.documents[indices])
+    tokens, documents = (torch.from_numpy(rows.astype(np.int64)).to(device) for rows in found)
+    return tokens, documents
 
 
 def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np.int64]:
@@ -79,12 +81,14 @@ def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np
     return indices
 
 
-def next_token_loss(anchor: Anchor, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
+def next_token_loss(
+    anchor: MemoryReader, tokens: Tensor, documents: Tensor, memory: MemoryRows | None
+) -> Tensor:
     """Mean cross-entropy over the next tokens within documents, nats."""
     targets = targets_of(tokens, documents)
     wanted = targets >= 0
     hidden = anchor.hidden(tokens, memory, documents)[wanted]
-    return F.cross_entropy(F.linear(hidden, anchor.output_weight), targets[wanted])
+    return F.cross_entropy(anchor.logits(hidden), targets[wanted])
 
 
 class NextTokenLoss(nn.Module):
@@ -101,8 +105,8 @@ class NextTokenLoss(nn.Module):
 class Trainer:
     """The state of one phase. `bank` must be given exactly when the phase trains memories.
 
-    Under torchrun each process trains on its share of every batch, the anchor under DistributedDataParallel; `bank`
-    is a `ShardedBank` then, and `state_dict` is that of one process.
+    Under torchrun each process trains on its share of every batch (`edge_pretrain.sharding`); `bank` is a `ShardedBank`
+    then, and `state_dict` is that of one process. `collect` must follow the last step.
     """
 
     def __init__(
@@ -112,14 +116,16 @@ class Trainer:
         sequences: Sequences,
         seed: int,
         bank: MemoryBank | None = None,
+        compute: Compute = CPU,
     ) -> None:
         if (bank is None) != (phase.memory is None):
             raise ValueError("train: a phase with a memory learning rate needs a bank, and only such a phase")
-        self.anchor, self.phase, self.sequences, self.seed, self.bank = anchor, phase, sequences, seed, bank
-        self.step = 0
+        self.phase, self.sequences, self.seed, self.bank = phase, sequences, seed, bank
+        self.compute, self.step = compute, 0
         self.ranks = Ranks()
-        model = NextTokenLoss(anchor)
-        self.loss: nn.Module = model if self.ranks.world == 1 else DistributedDataParallel(model)
+        self._given, anchor = anchor, replica(anchor, compute.device, compute.sharding)
+        self.anchor = anchor
+        self.loss = distributed(NextTokenLoss(anchor), anchor, compute.sharding)
         # Decay shrinks matrices only: gains have no scale to control.
         matrices = [p for p in anchor.parameters() if p.ndim > 1]
         gains = [p for p in anchor.parameters() if p.ndim == 1]
@@ -151,7 +157,8 @@ class Trainer:
         """Do one step; returns its loss (nats a token) and the norm of its gradient before clipping."""
         phase, step = self.phase, self.step
         indices = self.batch_indices(step)
-        tokens, documents = batch_of(self.sequences, self.ranks.own(indices))
+        device = self.compute.device
+        tokens, documents = batch_of(self.sequences, self.ranks.own(indices), device)
         memory = None
         if self.bank is not None:
             leaves = torch.from_numpy(self.sequences.leaves[indices])
@@ -159,7 +166,8 @@ class Trainer:
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
 
-        loss = self.loss(tokens, documents, memory)
+        with self.compute.autocast():
+            loss = self.loss(tokens, documents, None if memory is None else memory.to(device))
         self.optimizer.zero_grad()
         world, part = self.ranks.world, 1.0
         if world > 1:
@@ -174,9 +182,10 @@ class Trainer:
             touched = self.bank.touched(gradient, leaves, generic)
         gradients = [p.grad for p in self.anchor.parameters() if p.grad is not None]
         norm = self._norm(gradients, [t.gradient for t in touched])
-        gradients += [t.gradient for t in touched]
         if norm > CLIP:
             torch._foreach_mul_(gradients, CLIP / norm)
+            for block in touched:
+                block.gradient.mul_(CLIP / norm)
         rate = phase.anchor.at(step, phase.steps, phase.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -188,17 +197,17 @@ class Trainer:
 
     def _norm(self, anchor: list[Tensor], memories: list[Tensor]) -> float:
         """Of the whole gradient: the anchor's is the same on every process, blocks have one owner each."""
-        if self.ranks.world == 1:
-            return float(torch.nn.utils.get_total_norm(anchor + memories))
+        if self.ranks.world == 1 and self.compute.device == "cpu":
+            return norm_of(anchor + memories)
         blocks = self.ranks.sum(sum(float(g.square().sum()) for g in memories))
-        return math.sqrt(float(torch.nn.utils.get_total_norm(anchor)) ** 2 + blocks)
+        return math.sqrt(norm_of(anchor) ** 2 + blocks)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""
         state = {
             "step": self.step,
-            "anchor": self.anchor.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "anchor": whole(self.anchor.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
         }
         if self.bank is not None and self.sparse is not None:
             state |= {"memories": self.bank.whole(self.bank.levels), "sparse": self.sparse.state_dict()}
@@ -206,8 +215,14 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.anchor.load_state_dict(state["anchor"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_anchor(self.anchor, state["anchor"])
+        load_optimizer(self.optimizer, state["optimizer"])
         if self.bank is not None and self.sparse is not None:
             self.bank.levels = {level: self.bank.shard(t) for level, t in state["memories"].items()}
             self.sparse.load_state_dict(state["sparse"])
+
+    def collect(self) -> None:
+        """Bring what was trained into the anchor that was given, on the CPU; all processes do so together."""
+        if self.anchor is not self._given:
+            self._given.load_state_dict(whole(self.anchor.state_dict()))
+        self._given.to("cpu")

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 
 JOB = Path(__file__).with_name("ddp_job.py")
@@ -22,13 +24,23 @@ def assert_close(a: object, b: object, where: str = "") -> None:
         assert a == b, where
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path):
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("one") / "one.pt"
+    subprocess.run([sys.executable, JOB, path, "ddp"], check=True)
+    return dict(torch.load(path, weights_only=True))
+
+
+@pytest.mark.parametrize(("sharding", "rows"), [("ddp", 40), ("fsdp", 20)])
+def test_two_processes_train_what_one_does(tmp_path: Path, one: dict[str, Any], sharding: str, rows: int):
     """Anchor, blocks and both optimisers within 1e-5 after 20 steps; batches of 7, so that the shares are uneven."""
-    subprocess.run([sys.executable, JOB, tmp_path / "one.pt"], check=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*torchrun, JOB, tmp_path / "two.pt"], check=True)
-    one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("one", "two"))
+    subprocess.run([*torchrun, JOB, tmp_path / "two.pt", sharding], check=True)
+    one, two = dict(one), torch.load(tmp_path / "two.pt", weights_only=True)
     assert one.pop("held") == 16
     assert two.pop("held") == 8, "each process holds half of the blocks"
+    assert one.pop("own_rows") == 40
+    assert two.pop("own_rows") == rows, "under FSDP2 each process holds half of the anchor"
     assert one["sparse"]["steps"][0].item() > 0, "the generic memory was read too"
     assert_close(one, two)
+    assert_close(two["collected"], two["anchor"])

@@ -1,10 +1,13 @@
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import pytest
 from tiny_recipe import TINY
 
+from edge_pretrain.memories import MemoryConfig
+from edge_pretrain.model import PAPER_ANCHORS
 from edge_pretrain.recipe import RecipeError, built_in, load_recipe, recipe_of
 
 
@@ -95,3 +98,22 @@ def test_placements_choose_half_of_the_layers(tmp_path: Path, placement: str, la
 def test_every_recipe_that_comes_along_loads(name: str):
     recipe = load_recipe(name)
     assert recipe.memory.layers(recipe.anchor.layers)
+
+
+def test_the_gpu_recipe_has_the_papers_parameters():
+    """Row A2 of Pouransari et al. 2025: 163,510,016 of the anchor, a bank of 4.6B, 18M fetched."""
+    from rich.console import Console
+
+    from edge_pretrain.pipeline import Run
+
+    run = Run(load_recipe("gpu-160M"), 0, Path("unused"), Console())
+    assert run.anchor_config() == PAPER_ANCHORS["160M"]
+    assert run.anchor_config().parameters == 163_510_016
+    config: MemoryConfig = run.memory_config
+    shapes = config.shapes(run.anchor_config())
+    assert prod(shapes[0]) == config.fetched_parameters(run.anchor_config()) == 18_063_360
+    assert sum(prod(shape) for level, shape in shapes.items() if level) == 4_624_220_160
+    assert run.compute.precision == "bf16"
+    assert run.compute.sharding == "fsdp"
+    assert run.recipe.phases.anchor.final == 0.01
+    assert run.recipe.phases.cotrain.final == 0.1

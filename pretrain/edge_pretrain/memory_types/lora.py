@@ -1,7 +1,8 @@
 """LoRA memories: W + alpha B A in some of a layer's matrices (Pouransari et al. 2025, appendix I).
 
 The part of a matrix is r rows, each a row of A, [in], then a column of B, [out]: 2 r L (d + h dh) values for QK
-and for VO, 3 r L (d + dff) for FFN.
+and for VO, 3 r L (d + dff) for FFN. Where keys and values are shared by several heads, their columns are shorter and
+the rest of a row is not read.
 """
 
 import torch
@@ -19,7 +20,8 @@ class _LoraMemory(LayerMemory):
     def project(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         if name not in self.rows:
             return y
-        a, b = self.rows[name].split([x.shape[-1], y.shape[-1]], dim=-1)
+        inner, outer = x.shape[-1], y.shape[-1]
+        a, b = self.rows[name][..., :inner], self.rows[name][..., inner : inner + outer]
         added: Tensor = x @ a.transpose(1, 2) @ b
         return y + ALPHA * added
 

@@ -1,0 +1,1 @@
+"""Memories on a frozen Hugging Face anchor, post hoc (Pouransari et al. 2025, section 4)."""
