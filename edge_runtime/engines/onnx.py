@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.engines import program_of
 from edge_runtime.engines.portable import (
     Array,
     MemoryInputs,
@@ -42,7 +43,7 @@ class OnnxEngine:
     """See `engines.Engine`."""
 
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
-        self._bundle, self._spec = bundle, bundle.program("onnx", flavour)
+        self._bundle, self._spec = bundle, program_of(bundle, "onnx", flavour)
         self._session = _session(bundle.path_of(self._spec.path), threads)
 
     @property
@@ -68,7 +69,10 @@ class OnnxEngine:
                 caches[name][:, position : position + tokens.shape[1]] = values
             return cast(npt.NDArray[np.float32], logits[0])
 
-        return ProgramContext(self._bundle, self._spec, MemoryInputs(self._bundle).of, step, self.kv_bytes)
+        # A bank may have been stored anew, in another dtype than that of the program's inputs.
+        half = any(one.type == "tensor(float16)" for one in session.get_inputs())
+        inputs = MemoryInputs(self._bundle, in_place=("f32", "f16") if half else ("f32",))
+        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> OnnxEngine:

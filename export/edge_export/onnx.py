@@ -43,8 +43,10 @@ def write_onnx(
         os.fsync(file.fileno())
 
 
-def export_onnx(decoder: PortableDecoder, memory_dtypes: list[torch.dtype], path: Path) -> None:
-    """The portable anchor; memory_dtypes: of the memory inputs, level by level."""
+def export_onnx(
+    decoder: PortableDecoder, shapes: list[tuple[int, ...]], dtypes: list[torch.dtype], path: Path
+) -> None:
+    """The portable anchor; shapes and dtypes: of the memory inputs, whose rows are dynamic."""
     config = decoder.config
     past, fresh = (
         Dim("past", min=0, max=config.context_length),
@@ -53,8 +55,8 @@ def export_onnx(decoder: PortableDecoder, memory_dtypes: list[torch.dtype], path
     kinds = [f"{kind}_{layer}" for layer in range(len(config.layers)) for kind in ("k", "v")]
     caches = [torch.zeros(1, 5, config.kv_heads, config.head_dim) for _ in kinds]
     memory = [
-        torch.zeros(len(decoder.slots), 3, 2 + level, config.d_model, dtype=dtype)
-        for level, dtype in enumerate(memory_dtypes)
+        torch.zeros(layers, parts, 2 + level, width, dtype=dtype)
+        for level, ((layers, parts, _, width), dtype) in enumerate(zip(shapes, dtypes, strict=True))
     ]
     rows: list[dict[int, Any]] = [{2: Dim(f"rows_{level}", min=0)} for level in range(len(memory))]
     inputs: tuple[Tensor, list[Tensor], list[Tensor]] = (torch.zeros(1, 3, dtype=torch.long), caches, memory)

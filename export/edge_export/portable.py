@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edge_export.memory import InputMemory
 from edge_export.model import Decoder, attention, frequencies, visible
-from edge_pretrain.model import memory_ffn
 
 
 class PortableDecoder(nn.Module):
@@ -14,13 +14,12 @@ class PortableDecoder(nn.Module):
 
     Args:
         decoder: shared, not copied.
-        memory_layers: the anchor's layers that carry memory, ascending.
+        memory: what it is given.
     """
 
-    def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
+    def __init__(self, decoder: Decoder, memory: InputMemory) -> None:
         super().__init__()
-        self.decoder, self.config = decoder, decoder.config
-        self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
+        self.decoder, self.config, self.memory = decoder, decoder.config, memory
         for index, rope in enumerate(decoder.ropes):
             turns = frequencies(rope, decoder.config.head_dim)
             self.register_buffer(f"frequencies_{index}", torch.cat([turns, turns]), persistent=False)
@@ -31,7 +30,7 @@ class PortableDecoder(nn.Module):
         """Logits f32 [1, vocab_size] of the last token, and what each cache gains, f32 [1, T, kv_heads, head_dim].
 
         tokens: i64 [1, T]. caches: keys, then values of each layer, f32 [1, P, kv_heads, head_dim].
-        memory: of each level [memory layers, 3, r, d], f32 or f16; r = 0: none.
+        memory: of each level [memory layers, parts, r, width], f32 or f16; r = 0: none.
         """
         config, past = self.config, caches[0].shape[1]
         keys = torch.arange(past + tokens.shape[1])
@@ -51,14 +50,5 @@ class PortableDecoder(nn.Module):
             )
             return attention(q, k, v, masks[config.layers[layer].window], config.attention_scale)
 
-        def read(layer: int, h: Tensor) -> Tensor | None:
-            slot = self.slots.get(layer)
-            if slot is None:
-                return None
-            added = torch.zeros_like(h)
-            for level in memory:
-                added = added + memory_ffn(h, level[slot : slot + 1].to(h.dtype))
-            return added
-
-        x = self.decoder.hidden(tokens, rotary, attend, read)
+        x = self.decoder.hidden(tokens, rotary, attend, self.memory.reader(memory))
         return self.decoder.logits(x[:, -1]), gained
