@@ -70,11 +70,11 @@ def test_the_portable_module_step_by_step(kind: str, tmp_path: Path) -> None:
             for level, (layers, parts, _, width) in zip(levels, inputs.memory_shapes, strict=True)
         ]
         wanted = expected(checkpoint, TOKENS, nodes)
-        caches, start = [torch.zeros(1, 0, 4, 16) for _ in range(4)], 0
+        caches, start = [torch.zeros(1, 4, 40, 16) for _ in range(4)], 0
         for count in CHUNKS:
             with torch.no_grad():
-                logits, gained = module(torch.from_numpy(TOKENS[None, start : start + count]), caches, memory)
-            caches = [torch.cat(pair, dim=1) for pair in zip(caches, gained, strict=True)]
+                tokens = torch.from_numpy(TOKENS[None, start : start + count])
+                logits, caches = module(tokens, torch.tensor([start]), caches, memory)
             start += count
             assert np.abs(logits[0].numpy() - wanted[start - 1]).max() < TOLERANCE
 
