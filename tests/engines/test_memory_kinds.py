@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from reference import expected
 
 from edge_bench.quantised import with_bank
@@ -203,3 +205,20 @@ def test_lora_of_keys_needs_as_many_keys_as_heads(tmp_path: Path) -> None:
     anchor, memories = write_sample("llama", tmp_path, MemoryConfig(2, (8, 16), (1,), "lora_qk"))
     with pytest.raises(UnsupportedError, match="heads share 2"):
         load_inputs(Source.open(anchor, memories), 4096)
+
+
+def test_a_program_of_an_older_exporter_is_refused(bundle: tuple[Bundle, Checkpoint], tmp_path: Path) -> None:
+    """Its caches were inputs of the tokens so far, which the caller appended to."""
+    tokens, same = (
+        helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in ("tokens", "same")
+    )
+    graph = helper.make_graph([helper.make_node("Identity", ["tokens"], ["same"])], "old", [tokens], [same])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "old.onnx")
+    manifest = bundle[0].manifest
+    programs = tuple(
+        replace(one, path=str(tmp_path / "old.onnx")) for one in manifest.programs if one.engine == "onnx"
+    )
+    old = Bundle(bundle[0].directory, replace(manifest, programs=programs))
+    with pytest.raises(UnsupportedError, match=r"old\.onnx: a program of an older exporter"):
+        open_engine(old, 2, "onnx")
