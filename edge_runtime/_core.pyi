@@ -24,6 +24,8 @@ class LevelWriter:
         rows_per_block: int,
         anchor_layers: Sequence[int],
         rows: int,
+        kind: str = ...,
+        tensors: Sequence[tuple[str, int]] = ...,
     ) -> None: ...
     @staticmethod
     def like(path: str, source: LevelFile, rows: int) -> LevelWriter: ...

@@ -6,6 +6,7 @@ The pager's own reader is the C++ one; both read the same golden files.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,17 @@ class LevelReader:
         return block
 
     def read(self, node: int) -> npt.NDArray[np.float32]:
-        """The dequantised block of FFN memory, f32 [layers, 3, rows_per_block, d_model], verified."""
+        """The dequantised block, f32 [layers, tensors, rows_per_block, columns], verified."""
         spec = self.spec
         block = self.block_bytes(node)
         scales = block[: spec.layers * spec.layer_scale_bytes].tobytes()
         body = block[spec.scale_bytes : spec.scale_bytes + spec.layers * spec.layer_bytes].reshape(
             spec.layers, -1
         )
-        count = 3 * spec.rows_per_block * spec.d_model
+        count = math.prod(spec.block_shape[1:])
         data = np.ascontiguousarray(body[:, : count * ELEMENT_BITS[spec.dtype] // 8])
-        values = dequantize(spec.dtype, data, scales, spec.d_model)
-        return values.reshape(spec.layers, 3, spec.rows_per_block, spec.d_model)
+        values = dequantize(spec.dtype, data, scales, spec.block_shape[-1])
+        return values.reshape(spec.block_shape)
 
     def verify(self) -> Iterator[int]:
         """Checks every block's checksums and scales; yields after each row.

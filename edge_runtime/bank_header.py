@@ -55,6 +55,15 @@ class LevelSpec:
         return len(self.anchor_layers)
 
     @property
+    def block_shape(self) -> tuple[int, int, int, int]:
+        """[layers, tensors, rows_per_block, columns]. UnsupportedError where a layer's tensors are not all alike."""
+        if len({(rows, columns) for _, rows, columns in self.tensors}) > 1:
+            raise UnsupportedError(
+                f"memory of the kind {self.kind} whose tensors differ in shape: export the bundle again"
+            )
+        return self.layers, len(self.tensors), *self.tensors[0][1:]
+
+    @property
     def layer_scale_bytes(self) -> int:
         if self.dtype == "i8":
             return sum(rows * 4 for _, rows, _ in self.tensors)

@@ -8,11 +8,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.bank_header import KINDS
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import ContextOverflowError, UnsupportedError
+from edge_runtime.manifest import ProgramSpec
 from edge_runtime.router import Embedder
 
 ENGINES = ("executorch", "native", "onnx", "coreml")
+# Of programs, engine/flavour: the kinds of memory that each reads.
+MEMORY_KINDS = {
+    "native/paged": ("ffn",),
+    "executorch/paged": ("ffn",),
+    "executorch/portable": KINDS,
+    "onnx/portable": KINDS,
+    "coreml/portable": ("ffn",),
+}
 
 
 class Context(Protocol):
@@ -77,6 +87,27 @@ def check_length(count: int, position: int, context_length: int) -> None:
             f"{count} tokens after {position}: a call takes at least one, and the context ends at "
             f"{context_length}: shorten the prompt or reset the session"
         )
+
+
+def check_memory_kind(kind: str, program: str) -> None:
+    """Raises UnsupportedError where a program, engine/flavour, does not read memory of that kind."""
+    if kind not in MEMORY_KINDS[program]:
+        able = ", ".join(name for name, kinds in MEMORY_KINDS.items() if kind in kinds)
+        raise UnsupportedError(
+            f"memory of the kind {kind}: {program} reads {', '.join(MEMORY_KINDS[program])}; "
+            f"it can be exported for and read by {able}"
+        )
+
+
+def program_of(bundle: Bundle, engine: str, flavour: str) -> ProgramSpec:
+    """The bundle's program. UnsupportedError where it has none, or one that does not read the bundle's memory."""
+    spec, memory = bundle.program(engine, flavour), bundle.manifest.memory
+    if memory is not None:
+        try:
+            check_memory_kind(memory.kind, f"{engine}/{flavour}")
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{bundle.directory}: {error}") from None
+    return spec
 
 
 def load(engine: str) -> EngineModule:

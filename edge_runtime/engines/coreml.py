@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.engines import program_of
 from edge_runtime.engines.portable import Array, MemoryInputs, ProgramContext, f32_kv_bytes
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
@@ -30,7 +31,7 @@ class CoremlEngine:
     """See `engines.Engine`."""
 
     def __init__(self, bundle: Bundle, flavour: str) -> None:
-        self._bundle, self._spec = bundle, bundle.program("coreml", flavour)
+        self._bundle, self._spec = bundle, program_of(bundle, "coreml", flavour)
         path = bundle.path_of(self._spec.path)
         names = ("decode", "prefill") if self._spec.max_prefill > 1 else ("decode",)
         try:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.engines import program_of
 from edge_runtime.engines.portable import (
     Array,
     MemoryInputs,
@@ -52,7 +53,7 @@ class ExecuTorchEngine:
     """See `engines.Engine`."""
 
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
-        self._bundle, self._spec = bundle, bundle.program("executorch", flavour)
+        self._bundle, self._spec = bundle, program_of(bundle, "executorch", flavour)
         memory = bundle.manifest.memory
         for level in memory.levels if memory else ():
             if level.dtype not in self._spec.bank_dtypes:

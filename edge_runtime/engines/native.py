@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge_runtime import _core
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines import check_length
+from edge_runtime.engines import check_length, program_of
 from edge_runtime.errors import UnsupportedError
 
 
@@ -45,7 +45,7 @@ class NativeEngine:
     """See `engines.Engine`."""
 
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
-        spec = bundle.program("native", flavour)
+        spec = program_of(bundle, "native", flavour)
         memory, anchor = bundle.manifest.memory, bundle.manifest.anchor
         self._context_length = anchor.context_length
         self._model = _core.NativeModel(

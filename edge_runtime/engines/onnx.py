@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.engines import program_of
 from edge_runtime.engines.portable import (
     Array,
     MemoryInputs,
@@ -42,8 +43,11 @@ class OnnxEngine:
     """See `engines.Engine`."""
 
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
-        self._bundle, self._spec = bundle, bundle.program("onnx", flavour)
-        self._session = _session(bundle.path_of(self._spec.path), threads)
+        self._bundle, self._spec = bundle, program_of(bundle, "onnx", flavour)
+        path = bundle.path_of(self._spec.path)
+        self._session = _session(path, threads)
+        if "position" not in [one.name for one in self._session.get_inputs()]:
+            raise UnsupportedError(f"{path}: a program of an older exporter: export the bundle again")
 
     @property
     def kv_bytes(self) -> int:
@@ -51,24 +55,32 @@ class OnnxEngine:
 
     def new_context(self) -> ProgramContext:
         anchor, session = self._bundle.manifest.anchor, self._session
-        shape = (1, anchor.context_length, anchor.kv_heads, anchor.head_dim)
+        shape = (1, anchor.kv_heads, anchor.context_length, anchor.head_dim)
         names = [f"{kind}_{layer}" for layer in range(anchor.layers) for kind in ("k", "v")]
-        caches = {name: np.zeros(shape, np.float32) for name in names}
+        value = onnxruntime.OrtValue.ortvalue_from_numpy
+        caches = {name: value(np.zeros(shape, np.float32)) for name in names}
 
         def step(
             tokens: npt.NDArray[np.int64], position: int, memory: list[Array]
         ) -> npt.NDArray[np.float32]:
-            # The tokens so far lie at the head of each cache: a view, and the program returns what comes behind.
-            feeds = {name: cache[:, :position] for name, cache in caches.items()}
+            # A binding of its own for each call: it holds the lease's arrays for as long as it lives.
+            binding = session.io_binding()
+            feeds = {"tokens": tokens, "position": np.array([position], np.int64)}
             feeds |= {f"memory_{index}": array for index, array in enumerate(memory)}
-            logits, *new = session.run(
-                ["logits", *(f"new_{name}" for name in names)], feeds | {"tokens": tokens}
-            )
-            for name, values in zip(names, new, strict=True):
-                caches[name][:, position : position + tokens.shape[1]] = values
-            return cast(npt.NDArray[np.float32], logits[0])
+            for name, array in feeds.items():
+                binding.bind_ortvalue_input(name, value(array))
+            binding.bind_output("logits")
+            for name, cache in caches.items():
+                # Past and present are one buffer, so that the program writes what is new and copies nothing.
+                binding.bind_ortvalue_input(name, cache)
+                binding.bind_ortvalue_output(f"present_{name}", cache)
+            session.run_with_iobinding(binding)
+            return cast(npt.NDArray[np.float32], binding.get_outputs()[0].numpy()[0])
 
-        return ProgramContext(self._bundle, self._spec, MemoryInputs(self._bundle).of, step, self.kv_bytes)
+        # A bank may have been stored anew, in another dtype than that of the program's inputs.
+        half = any(one.type == "tensor(float16)" for one in session.get_inputs())
+        inputs = MemoryInputs(self._bundle, in_place=("f32", "f16") if half else ("f32",))
+        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)
 
 
 def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> OnnxEngine:

@@ -3,6 +3,7 @@ the context, the router's encoder."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,7 +31,8 @@ class MemoryInputs:
     """The memory inputs of a program, in the order of the manifest's levels. Not thread-safe.
 
     Blocks of the dtypes `in_place` are passed as they lie. Others are dequantised once a lease, into memory that no
-    budget covers. fixed_rows: where there is no block, zeros of the level's shape take its place, else r is 0.
+    budget covers. fixed_rows: where there is no block, zeros of the level's shape take its place, else r is 0; of KV
+    memory one more array says which levels have a block, f32 [levels], 1 or 0: zeros would be keys.
     """
 
     def __init__(
@@ -38,25 +40,28 @@ class MemoryInputs:
     ) -> None:
         memory = bundle.manifest.memory
         self._in_place = in_place
+        self._tells = fixed_rows and memory is not None and memory.kind == "kv"
         self._specs: list[LevelSpec] = []
         self._none: list[Array] = []
         for level in memory.levels if memory else ():
             spec = LevelReader(bundle.path_of(level.files[0])).spec
             self._specs.append(spec)
-            shape = (spec.layers, 3, spec.rows_per_block if fixed_rows else 0, spec.d_model)
+            layers, parts, rows, width = spec.block_shape
+            shape = (layers, parts, rows if fixed_rows else 0, width)
             dtype = TYPES[spec.dtype] if spec.dtype in in_place else np.float32
             self._none.append(np.zeros(shape, dtype))
         self._handle, self._converted = 0, dict[int, Array]()
 
     def of(self, handle: int) -> list[Array]:
-        """Arrays [layers, 3, r, d]; r is 0 where the lease has no block. They keep the lease: drop them after the call.
+        """Arrays [layers, parts, r, width]; r is 0 where the lease has no block. They keep the lease: drop them after
+        the call.
 
         Raises:
             EdgeRuntimeError: the lease is gone, or reading it failed.
         """
         arrays = list(self._none)
         if handle == 0:
-            return arrays
+            return [*arrays, np.zeros(len(arrays), np.float32)] if self._tells else arrays
         if handle != self._handle:
             self._handle, self._converted = handle, {}
         blocks = {level: block for level, _, block in _core.leased_blocks(handle)}
@@ -65,25 +70,24 @@ class MemoryInputs:
             if block is None:
                 continue
             if spec.dtype in self._in_place:
-                arrays[index] = self._rows(spec, block).view(TYPES[spec.dtype]).reshape(self._shape(spec))
+                arrays[index] = self._rows(spec, block).view(TYPES[spec.dtype]).reshape(spec.block_shape)
             else:
                 if index not in self._converted:
                     scales = block[: spec.layers * spec.layer_scale_bytes].tobytes()
-                    values = dequantize(spec.dtype, self._rows(spec, block), scales, spec.d_model)
-                    self._converted[index] = values.reshape(self._shape(spec))
+                    values = dequantize(spec.dtype, self._rows(spec, block), scales, spec.block_shape[-1])
+                    self._converted[index] = values.reshape(spec.block_shape)
                 arrays[index] = self._converted[index]
+        if self._tells:
+            there = [spec.level in blocks for spec in self._specs]
+            arrays.append(np.array(there, np.float32))
         return arrays
 
     @staticmethod
     def _rows(spec: LevelSpec, block: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The weights without scales and padding; a view, unless layers end in padding."""
         body = block[spec.scale_bytes : spec.scale_bytes + spec.layers * spec.layer_bytes]
-        used = 3 * spec.rows_per_block * spec.d_model * ELEMENT_BITS[spec.dtype] // 8
+        used = math.prod(spec.block_shape[1:]) * ELEMENT_BITS[spec.dtype] // 8
         return np.ascontiguousarray(body.reshape(spec.layers, -1)[:, :used]).reshape(-1)
-
-    @staticmethod
-    def _shape(spec: LevelSpec) -> tuple[int, int, int, int]:
-        return spec.layers, 3, spec.rows_per_block, spec.d_model
 
 
 def f32_kv_bytes(anchor: Anchor) -> int:

@@ -18,6 +18,7 @@ from edge_export.routers import write_routers
 from edge_export.source import ExportConfig, Source
 from edge_runtime import _core
 from edge_runtime.bank import LevelReader
+from edge_runtime.engines import check_memory_kind
 
 Report = Callable[[str], None]
 VERSIONED = ("edge-runtime", "torch", "executorch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -72,7 +73,7 @@ class _Writer:
 
     def _memory(self, memories: Memories) -> dict[str, Any]:
         return {
-            "kind": "ffn",
+            "kind": memories.config.kind,
             "fanout": memories.config.fanout,
             "layers": list(memories.config.layers),
             "levels": [self._level(memories, level, rows) for level, rows in memories.config.levels],
@@ -94,7 +95,8 @@ class _Writer:
 
     def _level(self, memories: Memories, level: int, rows: int) -> dict[str, Any]:
         """One level file, block by block: a bank may be larger than memory. Empty clusters get no block."""
-        dtype, nodes = self.config.memory_dtype, memories.config.fanout**level
+        dtype, nodes = self.config.bank_dtype(level), memories.config.fanout**level
+        kind, dimensions = memories.config.type, self.inputs.decoder.config
         path, kept = f"memory/level{level}.safetensors", len(memories.kept(level))
         self.report(f"{path}: {kept} of {nodes} nodes, r = {rows}, {dtype}")
         writer = _core.LevelWriter(
@@ -102,10 +104,12 @@ class _Writer:
             level,
             memories.config.fanout,
             dtype,
-            self.inputs.decoder.config.d_model,
+            dimensions.d_model,
             rows,
             list(memories.config.layers),
             kept,
+            kind.name,
+            [(tensor, kind.width(dimensions)) for tensor in kind.tensors],
         )
         for node, block in memories.blocks(level):
             writer.append(node, block)
@@ -137,9 +141,12 @@ def export_bundle(source: Source, out: Path, config: ExportConfig, report: Repor
 
     Raises:
         BadFormatError, NotFoundError, UnsupportedError: as `load_inputs`.
+        UnsupportedError: a program does not read memory of the checkpoint's kind.
         InvalidArgumentError: the configuration does not fit the anchor.
     """
     inputs = load_inputs(source, config.context_length)
+    for engine, flavour in config.programs:
+        check_memory_kind(inputs.memory_kind, f"{engine}/{flavour}")
     partial, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     provenance = {

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_export.hub import folder_of
 from edge_export.source import (
     ANCHOR_DTYPES,
+    BANK_DTYPES,
     NATIVE_DTYPES,
     PROGRAMS,
     ROUTERS,
     ExportConfig,
     Source,
+    bank_dtypes,
 )
 from edge_pretrain.hf_folder import HF_FAMILIES
 from edge_runtime.bundle import Bundle
@@ -24,9 +27,9 @@ from edge_runtime.errors import InvalidArgumentError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
-        type=Path,
-        help="what `edge-runtime pretrain` wrote, <run>/checkpoint, or a Hugging Face model's folder: "
-        + ", ".join(HF_FAMILIES.values()),
+        metavar="CHECKPOINT",
+        help="what `edge-runtime pretrain` wrote, <run>/checkpoint, or a Hugging Face model, as a folder or as "
+        "ORG/NAME[@REVISION]: " + ", ".join(HF_FAMILIES.values()),
     )
     parser.add_argument(
         "--memory",
@@ -49,8 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-dtype",
         default="f16",
-        choices=("f32", "f16", "bf16", "i8", "i4"),
-        help="of the memory bank (default: f16)",
+        metavar="DTYPE[,LEVEL=DTYPE...]",
+        help=f"of the memory bank, of {', '.join(BANK_DTYPES)}, and of levels that have another, such as i8,2=i4 "
+        "(default: f16)",
     )
     parser.add_argument(
         "--anchor-dtype",
@@ -115,9 +119,11 @@ def run(arguments: argparse.Namespace) -> int:
         programs,
         context_length=arguments.context_length,
     )
+    bank_dtypes(config.memory_dtype)
     for engine in config.engines:
         config.dtype_of(engine)
-    source = Source.open(arguments.checkpoint, arguments.memory)
+    folder = folder_of(arguments.checkpoint, lambda step: console.print(f"  {step}"))
+    source = Source.open(folder, arguments.memory)
     if source.is_exported(out, config):
         console.print(f"{out}: up to date")
         return 0

@@ -17,11 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edge_export.memory import HIDDEN, InputMemory
 from edge_export.model import Decoder, attention, frequencies, visible
-from edge_pretrain.model import memory_ffn
 
-# Far below any score, and still finite in fp16.
-HIDDEN = -3e4
 GROUP = 32
 PREFILL, DECODE = "prefill", "decode"
 
@@ -33,13 +31,12 @@ class CoremlDecoder(nn.Module):
 
     Args:
         decoder: shared, not copied.
-        memory_layers: the anchor's layers that carry memory, ascending.
+        memory: what it is given, FFN memory.
     """
 
-    def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
+    def __init__(self, decoder: Decoder, memory: InputMemory) -> None:
         super().__init__()
-        self.decoder, self.config = decoder, decoder.config
-        self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
+        self.decoder, self.config, self.memory = decoder, decoder.config, memory
         config = decoder.config
         shape = (config.context_length, config.kv_heads, config.head_dim)
         for layer in range(len(config.layers)):
@@ -76,23 +73,16 @@ class CoremlDecoder(nn.Module):
             mask = masks[config.layers[layer].window]
             return attention(q, caches[0], caches[1], mask, config.attention_scale)
 
-        def read(layer: int, h: Tensor) -> Tensor | None:
-            slot = self.slots.get(layer)
-            if slot is None or not memory:
-                return None
-            added = memory_ffn(h, memory[0][slot : slot + 1])
-            for level in memory[1:]:
-                added = added + memory_ffn(h, level[slot : slot + 1])
-            return added
-
-        x = self.decoder.hidden(tokens, rotary, attend, read)
+        x = self.decoder.hidden(tokens, rotary, attend, self.memory.reader(memory))
         return self.decoder.logits(x[:, -1])
 
 
-def export_coreml(decoder: CoremlDecoder, rows: list[int], max_prefill: int, dtype: str, path: Path) -> None:
+def export_coreml(
+    decoder: CoremlDecoder, shapes: list[tuple[int, ...]], max_prefill: int, dtype: str, path: Path
+) -> None:
     """The package of an anchor.
 
-    rows: r of each level that has memory. dtype: of the weights: f16, i8 (a scale a row), i4 (a scale for each 32 along
+    shapes: of each memory input. dtype: of the weights: f16, i8 (a scale a row), i4 (a scale for each 32 along
     the row); what is computed is fp16.
     """
     functions = {DECODE: 1}
@@ -102,16 +92,15 @@ def export_coreml(decoder: CoremlDecoder, rows: list[int], max_prefill: int, dty
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         for name, length in functions.items():
             part = str(Path(scratch) / f"{name}.mlpackage")
-            _quantized(_converted(decoder, rows, length), dtype).save(part)
+            _quantized(_converted(decoder, shapes, length), dtype).save(part)
             description.add_function(part, src_function_name="main", target_function_name=name)
         description.default_function_name = DECODE
         ct.utils.save_multifunction(description, str(path))
 
 
-def _converted(decoder: CoremlDecoder, rows: list[int], length: int) -> Any:
+def _converted(decoder: CoremlDecoder, shapes: list[tuple[int, ...]], length: int) -> Any:
     """A model of one function, for 1 to `length` tokens; of a length of one, all shapes are fixed."""
     config = decoder.config
-    shapes = [(len(decoder.slots), 3, r, config.d_model) for r in rows]
     count = min(length, 4)
     fresh = None if length == 1 else torch.export.Dim("tokens", min=1, max=length)
     examples = (torch.zeros(1, count, dtype=torch.int32), torch.arange(count, dtype=torch.int32))

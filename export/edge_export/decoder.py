@@ -1,8 +1,8 @@
 """The anchor as an ExecuTorch program with a KV cache: one call appends T tokens and gives the logits of the last.
 
 The attention is ExecuTorch's fused one (`llama::update_cache`, `llama::custom_sdpa`): it reads the cache in place,
-where indexing a cache buffer would copy it. FFN layers that carry memory add it (Pouransari et al. 2025, section 2):
-the paged flavour by `edge::memory_ffn`, the portable one by stock operators over its inputs.
+where indexing a cache buffer would copy it. Layers that carry memory read it (Pouransari et al. 2025, section 2): the
+paged flavour FFN memory by `edge::memory_ffn`, the portable one any memory by stock operators over its inputs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from edge_export import ops  # noqa: F401  # registers edge::memory_ffn
-from edge_export.model import Decoder, Memory, rotary_tables, visible
-from edge_pretrain.model import memory_ffn
+from edge_export.memory import InputMemory, Memory
+from edge_export.model import Decoder, rotary_tables, visible
+from edge_pretrain.memory_types import NO_MEMORY, LayerMemory
 
 
 class CachedDecoder(nn.Module):
@@ -23,14 +24,12 @@ class CachedDecoder(nn.Module):
 
     Args:
         decoder: shared, not copied.
-        memory_layers: the anchor's layers that carry memory, ascending.
     """
 
-    def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         config = decoder.config
         self.decoder, self.config = decoder, config
-        self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
         shape = (1, config.context_length, config.kv_heads, config.head_dim)
         for layer in range(len(config.layers)):
             for name in ("k", "v"):
@@ -75,29 +74,56 @@ class CachedDecoder(nn.Module):
         return self.decoder.logits(x[:, -1])
 
 
+class _HandleMemory(LayerMemory):
+    """FFN memory of one layer, read where the lease has it."""
+
+    def __init__(self, handle: Tensor, slot: int) -> None:
+        self._handle, self._slot = handle, slot
+
+    def ffn(self, x: Tensor) -> Tensor:
+        return cast(Tensor, torch.ops.edge.memory_ffn(x, self._handle, self._slot))
+
+
 class PagedDecoder(CachedDecoder):
-    """The paged flavour: memory is read through a handle, in place (docs/bundle-format.md, Programs)."""
+    """The paged flavour: FFN memory is read through a handle, in place (docs/bundle-format.md, Programs).
+
+    Args:
+        decoder: shared, not copied.
+        memory_layers: the anchor's layers that carry memory, ascending.
+    """
+
+    def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
+        super().__init__(decoder)
+        self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
 
     def forward(self, tokens: Tensor, position: Tensor, memory: Tensor) -> Tensor:
         """As `run`. memory: i64 [1], a handle, 0: none."""
 
-        def read(layer: int, h: Tensor) -> Tensor | None:
+        def read(layer: int) -> LayerMemory:
             slot = self.slots.get(layer)
-            return None if slot is None else torch.ops.edge.memory_ffn(h, memory, slot)
+            return NO_MEMORY if slot is None else _HandleMemory(memory, slot)
 
         return self.run(tokens, position, read)
 
 
 class PortableCachedDecoder(CachedDecoder):
-    """The portable flavour: memory is inputs, one a level, of fixed rows; zeros add nothing."""
+    """The portable flavour: memory is inputs, one a level, of fixed rows; zeros stand for what is not fetched.
+
+    Args:
+        decoder: shared, not copied.
+        memory: what it is given.
+    """
+
+    def __init__(self, decoder: Decoder, memory: InputMemory) -> None:
+        super().__init__(decoder)
+        self.memory = memory
 
     def forward(self, tokens: Tensor, position: Tensor, *memory: Tensor) -> Tensor:
-        """As `run`. memory: of each level f32 [memory layers, 3, r, d]."""
-
-        def read(layer: int, h: Tensor) -> Tensor | None:
-            slot = self.slots.get(layer)
-            if slot is None:
-                return None
-            return torch.stack([memory_ffn(h, level[slot : slot + 1]) for level in memory]).sum(0)
-
-        return self.run(tokens, position, read)
+        """As `run`. memory: of each level f32 [memory layers, parts, r, width]; behind those of KV memory f32 [levels],
+        1 where the level is fetched, else 0."""
+        there = None
+        if self.memory.kind == "kv":
+            *levels, there = memory
+        else:
+            levels = list(memory)
+        return self.run(tokens, position, self.memory.reader(levels, there))

@@ -77,12 +77,16 @@ def export_paged(decoder: PagedDecoder, max_prefill: int, path: Path) -> None:
     lower(decoder, inputs, ({1: Dim("tokens", min=1, max=max_prefill)}, None, None), path)
 
 
-def export_portable(decoder: PortableCachedDecoder, rows: list[int], max_prefill: int, path: Path) -> None:
-    """The portable flavour of an anchor; rows: r of each level of the bank."""
+def export_portable(
+    decoder: PortableCachedDecoder, shapes: list[tuple[int, ...]], max_prefill: int, path: Path
+) -> None:
+    """The portable flavour of an anchor; shapes: of each memory input."""
     tokens, position = _tokens(max_prefill)
-    memory = tuple(torch.zeros(len(decoder.slots), 3, r, decoder.config.d_model) for r in rows)
-    shapes = ({1: Dim("tokens", min=1, max=max_prefill)}, None, tuple(None for _ in memory))
-    lower(decoder, (tokens, position, *memory), shapes, path, borrow_inputs=True)
+    memory = tuple(torch.zeros(shape) for shape in shapes)
+    if decoder.memory.kind == "kv":
+        memory = (*memory, torch.zeros(len(shapes)))
+    dynamic = ({1: Dim("tokens", min=1, max=max_prefill)}, None, tuple(None for _ in memory))
+    lower(decoder, (tokens, position, *memory), dynamic, path, borrow_inputs=True)
 
 
 def _tokens(max_prefill: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,8 @@ from edge_pretrain.checkpoint import load as load_checkpoint
 from edge_pretrain.embed import EMBEDDER_ID
 from edge_pretrain.hf_folder import AnchorFolder, settings
 from edge_pretrain.memories import MemoryConfig
-from edge_runtime.errors import BadFormatError
+from edge_pretrain.memory_types import TYPES
+from edge_runtime.errors import BadFormatError, UnsupportedError
 from edge_runtime.text import read_tokenizer
 
 
@@ -44,7 +45,7 @@ class Memories:
         return [0] if level == 0 else [int(node) for node in self.documents(level).nonzero()[0]]
 
     def blocks(self, level: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(node, f32 [layers, 3, r, d]) of each that is kept."""
+        """(node, f32 [layers, parts, r, width]) of each that is kept."""
         with safe_open(self.path, framework="numpy") as file:
             rows = file.get_slice(f"level{level}")
             for node in self.kept(level):
@@ -67,6 +68,19 @@ class Inputs:
         """The anchor's layers that carry memory."""
         return self.memories.config.layers if self.memories else ()
 
+    @property
+    def memory_kind(self) -> str:
+        """Of `edge_pretrain.memory_types.TYPES`; FFN memory where there is none."""
+        return self.memories.config.kind if self.memories else "ffn"
+
+    @property
+    def memory_shapes(self) -> list[tuple[int, ...]]:
+        """Of a block of each level, [layers, parts, r, width]."""
+        if self.memories is None:
+            return []
+        shapes = self.memories.config.shapes(self.decoder.config)
+        return [shapes[level][1:] for level, _ in self.memories.config.levels]
+
 
 SETTINGS = ("tokens", "chat_template", "generation")
 
@@ -80,7 +94,7 @@ def load_inputs(source: Source, context_length: int) -> Inputs:
     if source.huggingface:
         return _huggingface(source, context_length)
     try:
-        checkpoint = load_checkpoint(source.directory)
+        checkpoint = load_checkpoint(source.directory, TYPES)
     except CheckpointError as error:
         raise BadFormatError(str(error)) from None
     _check_embedder(source, checkpoint.config)
@@ -125,11 +139,18 @@ def _memories(source: Source, decoder: Decoder) -> Memories:
     _check_anchor(source, found)
     if not all(0 <= layer < len(decoder.config.layers) for layer in config.layers):
         raise BadFormatError(f"{path}: memories in layers {list(config.layers)} of an anchor that has fewer")
+    grouped = decoder.config.kv_heads != decoder.config.heads
+    if grouped and config.kind in ("lora_qk", "lora_vo"):
+        raise UnsupportedError(
+            f"{path}: memory of kind {config.kind} adds to keys and values as wide as the queries, and this anchor's "
+            f"heads share {decoder.config.kv_heads}: train ffn, lora_ffn or kv memories"
+        )
+    shapes = config.shapes(decoder.config)
     try:
         with safe_open(file, framework="numpy") as tensors:
-            for level, rows in config.levels:
+            for level, _ in config.levels:
                 shape = tuple(tensors.get_slice(f"level{level}").get_shape())
-                wanted = (config.fanout**level, len(config.layers), 3, rows, decoder.config.d_model)
+                wanted = shapes[level]
                 if shape != wanted:
                     raise BadFormatError(
                         f"{file}: level{level} is {list(shape)}, the anchor needs {list(wanted)}: "

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edge_export.architecture import DecoderConfig, LayerOptions, Rope
-from edge_pretrain.model import MemoryRows, memory_ffn
+from edge_export.memory import Memory
+from edge_pretrain.memory_types import NO_MEMORY, LayerMemory
+from edge_pretrain.model import MemoryRows
 
 Rotary = dict[Rope, tuple[Tensor, Tensor]]
 """cos and sin of a call's tokens, f32 [T, 1, head_dim] each."""
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q [B, T, heads, head_dim], k and v [B, T, kv_heads, head_dim]) -> [B, T, heads, head_dim]."""
-Memory = Callable[[int, Tensor], Tensor | None]
-"""(layer, h [B, T, d]) -> what memory adds to the layer's FFN (Pouransari et al. 2025, section 2)."""
 
 
 class RmsNorm(nn.Module):
@@ -120,16 +120,31 @@ class Attention(nn.Module):
         else:
             self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor] | None, layer: int, attend: Attend) -> Tensor:
-        q, k, v = self.qkv(x).split(self.widths, dim=-1)
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor] | None,
+        layer: int,
+        attend: Attend,
+        memory: LayerMemory,
+    ) -> Tensor:
+        q, k, v = (
+            memory.project(name, x, part)
+            for name, part in zip(("wq", "wk", "wv"), self.qkv(x).split(self.widths, dim=-1), strict=True)
+        )
         if not self.per_head:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k, v = (t.unflatten(-1, (-1, self.head_dim)) for t in (q, k, v))
         if self.per_head:
             q, k = self.q_norm(q), self.k_norm(k)
+        remembered = memory.attend(q.transpose(1, 2))
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
-        return cast(Tensor, self.wo(attend(layer, q, k, v).flatten(2)))
+        y = attend(layer, q, k, v)
+        if remembered is not None:
+            y = y + remembered.transpose(1, 2)
+        y = y.flatten(2)
+        return memory.project("wo", y, self.wo(y))
 
 
 class FeedForward(nn.Module):
@@ -141,10 +156,11 @@ class FeedForward(nn.Module):
         self.w3 = nn.Linear(config.ffn_dim, config.d_model, bias=config.ffn_bias)
         self.gelu = config.activation == "gelu_tanh"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, memory: LayerMemory) -> Tensor:
         gate, up = self.w12(x).chunk(2, dim=-1)
-        gate = gelu_tanh(gate) if self.gelu else F.silu(gate)
-        return cast(Tensor, self.w3(gate * up))
+        gate, up = memory.project("w1", x, gate), memory.project("w2", x, up)
+        hidden = (gelu_tanh(gate) if self.gelu else F.silu(gate)) * up
+        return memory.project("w3", hidden, self.w3(hidden))
 
 
 class Block(nn.Module):
@@ -161,9 +177,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotary: Rotary, layer: int, attend: Attend, memory: Memory) -> Tensor:
         turn = None if self.options.rope is None else rotary[self.options.rope]
-        x = x + self.attention_post_norm(self.attention(self.attention_norm(x), turn, layer, attend))
+        found = memory(layer)
+        x = x + self.attention_post_norm(self.attention(self.attention_norm(x), turn, layer, attend, found))
         h = self.ffn_norm(x)
-        y, added = self.feed_forward(h), memory(layer, h)
+        y, added = self.feed_forward(h, found), found.ffn(h)
         return cast(Tensor, x + self.ffn_post_norm(y if added is None else y + added))
 
 
@@ -204,12 +221,9 @@ class Decoder(nn.Module):
             mask = visible(positions, positions, config.layers[layer].window)
             return attention(q, k, v, mask, config.attention_scale)
 
-        def read(layer: int, h: Tensor) -> Tensor | None:
-            if memory is None or layer not in memory.layers:
-                return None
-            return memory_ffn(h, memory.rows[:, memory.layers.index(layer)])
-
-        return self.logits(self.hidden(tokens, rotary, attend, read))
+        memories = {} if memory is None else memory.by_layer()
+        x = self.hidden(tokens, rotary, attend, lambda layer: memories.get(layer, NO_MEMORY))
+        return self.logits(x)
 
 
 def stacked(parts: Sequence[Tensor]) -> nn.Parameter:

@@ -43,28 +43,33 @@ def write_onnx(
         os.fsync(file.fileno())
 
 
-def export_onnx(decoder: PortableDecoder, memory_dtypes: list[torch.dtype], path: Path) -> None:
-    """The portable anchor; memory_dtypes: of the memory inputs, level by level."""
+def export_onnx(
+    decoder: PortableDecoder, shapes: list[tuple[int, ...]], dtypes: list[torch.dtype], path: Path
+) -> None:
+    """The portable anchor; shapes and dtypes: of the memory inputs, whose rows are dynamic."""
     config = decoder.config
-    past, fresh = (
-        Dim("past", min=0, max=config.context_length),
-        Dim("tokens", min=1, max=config.context_length),
-    )
+    fresh = Dim("tokens", min=1, max=config.context_length)
     kinds = [f"{kind}_{layer}" for layer in range(len(config.layers)) for kind in ("k", "v")]
-    caches = [torch.zeros(1, 5, config.kv_heads, config.head_dim) for _ in kinds]
+    shape = (1, config.kv_heads, config.context_length, config.head_dim)
+    caches = [torch.zeros(shape) for _ in kinds]
     memory = [
-        torch.zeros(len(decoder.slots), 3, 2 + level, config.d_model, dtype=dtype)
-        for level, dtype in enumerate(memory_dtypes)
+        torch.zeros(layers, parts, 2 + level, width, dtype=dtype)
+        for level, ((layers, parts, _, width), dtype) in enumerate(zip(shapes, dtypes, strict=True))
     ]
     rows: list[dict[int, Any]] = [{2: Dim(f"rows_{level}", min=0)} for level in range(len(memory))]
-    inputs: tuple[Tensor, list[Tensor], list[Tensor]] = (torch.zeros(1, 3, dtype=torch.long), caches, memory)
+    inputs: tuple[Tensor, Tensor, list[Tensor], list[Tensor]] = (
+        torch.zeros(1, 3, dtype=torch.long),
+        torch.full((1,), 2),
+        caches,
+        memory,
+    )
     write_onnx(
         decoder,
         inputs,
-        ({1: fresh}, [{1: past} for _ in caches], rows),
+        ({1: fresh}, None, [None for _ in caches], rows),
         (
-            ["tokens", *kinds, *(f"memory_{level}" for level in range(len(memory)))],
-            ["logits", *(f"new_{kind}" for kind in kinds)],
+            ["tokens", "position", *kinds, *(f"memory_{level}" for level in range(len(memory)))],
+            ["logits", *(f"present_{kind}" for kind in kinds)],
         ),
         path,
     )

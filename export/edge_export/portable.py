@@ -1,12 +1,14 @@
-"""The portable flavour: memory is input tensors, one a level, and so is the KV cache; stock operators only."""
+"""The portable flavour for ONNX Runtime: memory is input tensors, one a level, and so is the KV cache, which the caller
+owns and the program appends to in place; operators of the stock runtime only."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from edge_export.model import Decoder, attention, frequencies, visible
-from edge_pretrain.model import memory_ffn
+from edge_export.cached_attention import cached_attention
+from edge_export.memory import InputMemory
+from edge_export.model import Decoder, frequencies
 
 
 class PortableDecoder(nn.Module):
@@ -14,51 +16,40 @@ class PortableDecoder(nn.Module):
 
     Args:
         decoder: shared, not copied.
-        memory_layers: the anchor's layers that carry memory, ascending.
+        memory: what it is given.
     """
 
-    def __init__(self, decoder: Decoder, memory_layers: tuple[int, ...]) -> None:
+    def __init__(self, decoder: Decoder, memory: InputMemory) -> None:
         super().__init__()
-        self.decoder, self.config = decoder, decoder.config
-        self.slots = {layer: slot for slot, layer in enumerate(memory_layers)}
+        self.decoder, self.config, self.memory = decoder, decoder.config, memory
         for index, rope in enumerate(decoder.ropes):
             turns = frequencies(rope, decoder.config.head_dim)
             self.register_buffer(f"frequencies_{index}", torch.cat([turns, turns]), persistent=False)
 
     def forward(
-        self, tokens: Tensor, caches: list[Tensor], memory: list[Tensor]
+        self, tokens: Tensor, position: Tensor, caches: list[Tensor], memory: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """Logits f32 [1, vocab_size] of the last token, and what each cache gains, f32 [1, T, kv_heads, head_dim].
+        """Logits f32 [1, vocab_size] of the last token, and the caches with the tokens' keys and values.
 
-        tokens: i64 [1, T]. caches: keys, then values of each layer, f32 [1, P, kv_heads, head_dim].
-        memory: of each level [memory layers, 3, r, d], f32 or f16; r = 0: none.
+        tokens: i64 [1, T]. position: i64 [1], P. caches: keys, then values of each layer, f32 [1, kv_heads,
+        context_length, head_dim], of which the first P count. memory: of each level [memory layers, parts, r, width],
+        f32 or f16; r = 0: none.
         """
-        config, past = self.config, caches[0].shape[1]
-        keys = torch.arange(past + tokens.shape[1])
-        queries = keys[past:]
+        config = self.config
+        positions = position + torch.arange(tokens.shape[1])
         rotary = {}
         for index, rope in enumerate(self.decoder.ropes):
-            angles = (queries[:, None] * getattr(self, f"frequencies_{index}"))[:, None]
+            angles = (positions[:, None] * getattr(self, f"frequencies_{index}"))[:, None]
             rotary[rope] = angles.cos(), angles.sin()
-        masks = {layer.window: visible(queries, keys, layer.window) for layer in config.layers}
-        gained: list[Tensor] = []
+        last = positions[-1:].to(torch.int32)
+        appended: list[Tensor] = []
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            gained.extend((k, v))
-            k, v = (
-                torch.cat([cache, new], dim=1)
-                for cache, new in zip(caches[2 * layer : 2 * layer + 2], (k, v), strict=True)
-            )
-            return attention(q, k, v, masks[config.layers[layer].window], config.attention_scale)
+            keys, values = caches[2 * layer : 2 * layer + 2]
+            window, scale = config.layers[layer].window, config.attention_scale
+            y, keys, values = cached_attention(q, k, v, keys, values, last, window, scale)
+            appended.extend((keys, values))
+            return y
 
-        def read(layer: int, h: Tensor) -> Tensor | None:
-            slot = self.slots.get(layer)
-            if slot is None:
-                return None
-            added = torch.zeros_like(h)
-            for level in memory:
-                added = added + memory_ffn(h, level[slot : slot + 1].to(h.dtype))
-            return added
-
-        x = self.decoder.hidden(tokens, rotary, attend, read)
-        return self.decoder.logits(x[:, -1]), gained
+        x = self.decoder.hidden(tokens, rotary, attend, self.memory.reader(memory))
+        return self.decoder.logits(x[:, -1]), appended

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from edge_export.inputs import Inputs
+from edge_export.memory import InputMemory
 from edge_export.quiet import quiet_libraries
-from edge_export.source import ExportConfig
+from edge_export.source import BANK_DTYPES, ExportConfig
 
 Report = Callable[[str], None]
-# The memory kernel reads these in place.
-BANK_DTYPES = ("f32", "f16", "bf16", "i8", "i4")
 
 
 def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> list[dict[str, Any]]:
@@ -52,20 +51,19 @@ def _executorch(
         if flavour == "paged":
             export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / entry["path"])
         else:
-            portable = PortableCachedDecoder(decoder, inputs.memory_layers)
-            export_portable(portable, _rows(inputs), max_prefill, root / entry["path"])
+            portable = PortableCachedDecoder(decoder, _memory(inputs))
+            export_portable(portable, inputs.memory_shapes, max_prefill, root / entry["path"])
     return entry
 
 
-def _rows(inputs: Inputs) -> list[int]:
-    """r of each level."""
-    return [r for _, r in inputs.memories.config.levels] if inputs.memories else []
+def _memory(inputs: Inputs) -> InputMemory:
+    return InputMemory(inputs.memory_kind, inputs.memory_layers)
 
 
 def memory_dtypes(inputs: Inputs, config: ExportConfig) -> list[torch.dtype]:
     """Of a portable program's memory inputs, level by level: what the bank holds, where stock operators read it."""
     levels = inputs.memories.config.levels if inputs.memories else ()
-    return [torch.float16 if config.memory_dtype == "f16" else torch.float32 for _ in levels]
+    return [torch.float16 if config.bank_dtype(level) == "f16" else torch.float32 for level, _ in levels]
 
 
 def _onnx_portable(
@@ -82,7 +80,8 @@ def _onnx_portable(
             from edge_export.onnx_quantize import quantize_onnx, with_int8_embedding
 
             anchor = with_int8_embedding(anchor)
-        export_onnx(PortableDecoder(anchor, inputs.memory_layers), memory_dtypes(inputs, config), path)
+        decoder = PortableDecoder(anchor, _memory(inputs))
+        export_onnx(decoder, inputs.memory_shapes, memory_dtypes(inputs, config), path)
         if dtype != "f32":
             quantize_onnx(path, dtype)
     program = {"engine": "onnx", "path": "anchor.portable.onnx", "method": "main"}
@@ -108,8 +107,8 @@ def _coreml(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, repo
     with quiet_libraries():
         from edge_export.coreml import CoremlDecoder, export_coreml
 
-        decoder = CoremlDecoder(inputs.decoder, inputs.memory_layers)
-        export_coreml(decoder, _rows(inputs), max_prefill, dtype, root / path)
+        decoder = CoremlDecoder(inputs.decoder, _memory(inputs))
+        export_coreml(decoder, inputs.memory_shapes, max_prefill, dtype, root / path)
     program = {"engine": "coreml", "path": path, "method": "decode"}
     return program_entry(max_prefill, dtype, flavour) | program
 

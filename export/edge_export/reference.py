@@ -50,4 +50,4 @@ def _rows(memories: Memories | None, nodes: list[tuple[int, int]]) -> MemoryRows
         return None
     with safe_open(memories.path, framework="pt") as file:
         blocks = [file.get_slice(f"level{level}")[node : node + 1] for level, node in nodes]
-    return MemoryRows(torch.cat(blocks, dim=3), memories.config.layers)
+    return MemoryRows(torch.cat(blocks, dim=3), memories.config.layers, memories.config.type)

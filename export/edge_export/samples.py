@@ -40,17 +40,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_sample(family: str, folder: Path) -> tuple[Path, Path | None]:
+def write_sample(family: str, folder: Path, memory: MemoryConfig = MEMORY) -> tuple[Path, Path | None]:
     """Writes the anchor and its memories below `folder`; returns the arguments of `edge-runtime export`."""
     memories, generator = folder / "memories", torch.Generator().manual_seed(1)
     memories.mkdir(parents=True)
     random = np.random.default_rng(0)
-    counts = [MEMORY.fanout**level for level in (1, 2)]
+    counts = [memory.fanout**level for level in (1, 2)]
     centroids = [random.standard_normal((count, 384)).astype(np.float32) for count in counts]
     documents = [np.full(count, 5, np.int32) for count in counts]
-    _core.write_tree(str(memories / "tree.safetensors"), MEMORY.fanout, centroids, documents)
+    _core.write_tree(str(memories / "tree.safetensors"), memory.fanout, centroids, documents)
     dimensions = AnchorConfig(2, WIDTH, 4, 16, 128, VOCABULARY, CONTEXT)
-    bank = MemoryBank.initialized(MEMORY, dimensions, generator)
+    bank = MemoryBank.initialized(memory, dimensions, generator)
     for block in bank.levels.values():
         block[:] = 0.2 * torch.randn(block.shape, generator=generator)
     _write_tokenizer(folder / "tokenizer.json")
@@ -86,7 +86,7 @@ def write_sample(family: str, folder: Path) -> tuple[Path, Path | None]:
                     parameter.shape[-1] ** -0.5 * torch.randn(parameter.shape, generator=generator)
                 )
     model.save_pretrained(folder)
-    said = {"embedder": {"id": EMBEDDER_ID}, "memory": MEMORY.to_checkpoint()}
+    said = {"embedder": {"id": EMBEDDER_ID}, "memory": memory.to_checkpoint()}
     (memories / "config.json").write_text(json.dumps(said), encoding="utf-8")
     save_file(
         {f"level{level}": block for level, block in bank.levels.items()}, memories / "memories.safetensors"

@@ -20,6 +20,8 @@ MEMORY_FILES = ("config.json", "memories.safetensors", "tree.safetensors")
 FILES = ("config.json", "anchor.safetensors", "memories.safetensors", "tree.safetensors", "tokenizer.json")
 ANCHOR_DTYPES = ("f32", "int8", "8da4w")
 NATIVE_DTYPES = ("f32", "f16", "i8", "i4")
+# What a bank may hold; the memory kernel reads all of these in place.
+BANK_DTYPES = ("f32", "f16", "bf16", "i8", "i4")
 DTYPES = {
     "executorch": ANCHOR_DTYPES,
     "native": NATIVE_DTYPES,
@@ -47,12 +49,26 @@ PROGRAMS = (
 )
 
 
+def bank_dtypes(text: str) -> tuple[str, dict[int, str]]:
+    """A bank's dtype, and those of levels that have another: `i8`, or `i8,0=f16,2=i4`. InvalidArgumentError."""
+    default, *others = text.split(",")
+    pairs = [other.partition("=") for other in others]
+    levels = {int(level): dtype for level, _, dtype in pairs if level.isascii() and level.isdigit()}
+    if len(levels) != len(pairs) or any(dtype not in BANK_DTYPES for dtype in (default, *levels.values())):
+        raise InvalidArgumentError(
+            f"--memory-dtype {text!r}: one of {', '.join(BANK_DTYPES)}, and behind it levels that have another, "
+            "such as i8,2=i4"
+        )
+    return default, levels
+
+
 @dataclass(frozen=True)
 class ExportConfig:
-    """memory_dtype: of the bank. max_prefill: tokens a call. embedder: a directory or Hugging Face id, None for
-    the installed package. routers: of ROUTERS; None for the engines' own as far as the checkpoint has them.
-    anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. programs: (engine, flavour) pairs of
-    PROGRAMS, the first is the bundle's default. context_length: tokens, at most; a checkpoint of ours keeps its own."""
+    """memory_dtype: of the bank, as `bank_dtypes` reads it. max_prefill: tokens a call. embedder: a directory or
+    Hugging Face id, None for the installed package. routers: of ROUTERS; None for the engines' own as far as the
+    checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. programs:
+    (engine, flavour) pairs of PROGRAMS, the first is the bundle's default. context_length: tokens, at most; a
+    checkpoint of ours keeps its own."""
 
     name: str
     memory_dtype: str
@@ -66,6 +82,11 @@ class ExportConfig:
     @property
     def engines(self) -> list[str]:
         return list(dict.fromkeys(engine for engine, _ in self.programs))
+
+    def bank_dtype(self, level: int) -> str:
+        """Of a level of the bank. InvalidArgumentError as `bank_dtypes`."""
+        default, levels = bank_dtypes(self.memory_dtype)
+        return levels.get(level, default)
 
     def dtype_of(self, engine: str) -> str:
         """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""

@@ -25,7 +25,8 @@ def expected(checkpoint: Checkpoint, tokens: npt.NDArray[np.int64], nodes: list[
     memory = None
     if nodes:
         rows = torch.cat([checkpoint.memories.levels[level][node] for level, node in nodes], dim=2)
-        memory = MemoryRows(rows[None], checkpoint.memories.config.layers)
+        config = checkpoint.memories.config
+        memory = MemoryRows(rows[None], config.layers, config.type)
     with torch.inference_mode():
         logits: Logits = checkpoint.anchor(torch.from_numpy(tokens)[None], memory)[0].numpy()
     return logits

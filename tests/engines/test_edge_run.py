@@ -126,3 +126,15 @@ def test_a_damaged_file_is_named(bundle: Path, tmp_path: Path, name: str) -> Non
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert name in done.stderr
+
+
+def test_memory_that_is_not_ffn_memory_is_refused_by_name(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "kv.bundle"
+    shutil.copytree(bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["memory"]["kind"] = "kv"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    done = edge_run(str(copy), "x")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "of the kind kv; native/paged reads ffn" in done.stderr

@@ -17,6 +17,7 @@ from torch import nn
 
 from edge_export.coreml import GROUP, CoremlDecoder, export_coreml
 from edge_export.huggingface import load_decoder
+from edge_export.memory import InputMemory
 from edge_export.mil import Package
 from edge_export.model import Decoder
 from edge_export.openlm import from_anchor
@@ -30,6 +31,7 @@ TOLERANCE = 0.04
 TOKENS = np.random.default_rng(3).integers(3, 250, 20)
 CALLS = (10, 1, 1, 5, 1, 1, 1)
 ROWS, LAYERS, PREFILL = (8, 16), (1,), 12
+SHAPES: list[tuple[int, ...]] = [(len(LAYERS), 3, rows, 32) for rows in ROWS]
 
 
 def check(package: Path, decoder: Decoder, memory: list[npt.NDArray[np.float16]], layers: Any) -> None:
@@ -69,7 +71,7 @@ def random_memory(width: int) -> list[npt.NDArray[np.float16]]:
 def test_packages_equal_the_reference(case: str, tmp_path: Path) -> None:
     save(case, tmp_path)
     decoder, package = load_decoder(tmp_path, 4096), tmp_path / "anchor.mlpackage"
-    export_coreml(CoremlDecoder(decoder, LAYERS), list(ROWS), PREFILL, "f16", package)
+    export_coreml(CoremlDecoder(decoder, InputMemory("ffn", LAYERS)), SHAPES, PREFILL, "f16", package)
     check(package, decoder, random_memory(32), LAYERS)
 
 
@@ -92,7 +94,7 @@ def quantized(decoder: Decoder, dtype: str) -> None:
 def test_quantised_packages_equal_the_quantised_reference(dtype: str, tmp_path: Path) -> None:
     save("gemma3", tmp_path, intermediate_size=96)
     decoder, package = load_decoder(tmp_path, 4096), tmp_path / "anchor.mlpackage"
-    export_coreml(CoremlDecoder(decoder, LAYERS), list(ROWS), PREFILL, dtype, package)
+    export_coreml(CoremlDecoder(decoder, InputMemory("ffn", LAYERS)), SHAPES, PREFILL, dtype, package)
     quantized(decoder, dtype)
     check(package, decoder, random_memory(32), LAYERS)
 

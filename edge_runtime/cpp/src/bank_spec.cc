@@ -94,20 +94,18 @@ Status check_spec(BankLevelSpec& spec) {
   return {};
 }
 
-Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, DType dtype, std::uint32_t d_model,
-                                     std::uint32_t rows_per_block, std::vector<std::uint32_t> anchor_layers,
-                                     std::uint64_t rows) {
+Result<BankLevelSpec> level_spec(std::string kind, std::vector<TensorShape> tensors, std::uint32_t level,
+                                 std::uint32_t fanout, DType dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
+                                 std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
   BankLevelSpec spec;
-  spec.kind = "ffn";
+  spec.kind = std::move(kind);
   spec.level = level;
   spec.fanout = fanout;
   spec.dtype = dtype;
   spec.d_model = d_model;
   spec.rows_per_block = rows_per_block;
   spec.anchor_layers = std::move(anchor_layers);
-  for (const char* tensor : {"w1", "w2", "w3"}) {
-    spec.tensors.push_back({tensor, rows_per_block, d_model});
-  }
+  spec.tensors = std::move(tensors);
   spec.rows = rows;
   if (level > 8 || fanout < 2 || fanout > 256 ||
       std::adjacent_find(spec.anchor_layers.begin(), spec.anchor_layers.end(), std::greater_equal<>()) !=
@@ -118,6 +116,17 @@ Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, 
     return fail(ErrorCode::kInvalidArgument, status.error().message);
   }
   return spec;
+}
+
+Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, DType dtype, std::uint32_t d_model,
+                                     std::uint32_t rows_per_block, std::vector<std::uint32_t> anchor_layers,
+                                     std::uint64_t rows) {
+  std::vector<TensorShape> tensors;
+  for (const char* tensor : {"w1", "w2", "w3"}) {
+    tensors.push_back({tensor, rows_per_block, d_model});
+  }
+  return level_spec("ffn", std::move(tensors), level, fanout, dtype, d_model, rows_per_block, std::move(anchor_layers),
+                    rows);
 }
 
 }  // namespace edge

@@ -155,7 +155,14 @@ Result<Bundle> read_bundle(const std::string& directory, const std::string& text
   bundle.weights_bytes = files[weights]["bytes"].get<std::uint64_t>();
   const Json& memory = manifest["memory"];
   std::vector<std::uint32_t> memory_layers;
-  if (!memory.is_null()) memory_layers = memory["layers"].get<std::vector<std::uint32_t>>();
+  if (!memory.is_null()) {
+    memory_layers = memory["layers"].get<std::vector<std::uint32_t>>();
+    if (const auto kind = memory["kind"].get<std::string>(); kind != "ffn") {
+      return fail(ErrorCode::kUnsupported, directory + ": its memory is of the kind " + kind +
+                                               "; native/paged reads ffn, and executorch/portable and onnx/portable "
+                                               "read that kind");
+    }
+  }
   auto anchor = parse_native_config(manifest["anchor"].dump(), std::move(memory_layers));
   if (!anchor) return fail(anchor.error().code, directory + ": " + anchor.error().message);
   bundle.anchor = std::move(*anchor);

@@ -126,6 +126,24 @@ TEST_P(CopiedBlocks, AreRefusedWhereTheyDoNotBelong) {
   EXPECT_EQ(writer.copy(3, source).error().code, ErrorCode::kNotFound);
 }
 
+TEST(BankLevelWriter, WritesOtherKindsOfMemoryThanFfn) {
+  const TempDir dir;
+  const auto spec = *level_spec("kv", {{"keys", 2, 48}, {"values", 2, 48}}, 1, 4, DType::kF32, 32, 2, {0}, 1);
+  auto writer = *BankLevelWriter::create(dir.file("level1"), spec);
+  const std::vector<float> block(2UL * 2 * 48, 0.5F);
+  EXPECT_TRUE(writer.append(1, block));
+  EXPECT_TRUE(writer.finish());
+  const auto level = BankLevel::open(dir.file("level1"));
+  ASSERT_TRUE(level);
+  EXPECT_EQ(level->spec().kind, "kv");
+  ASSERT_EQ(level->spec().tensors.size(), 2);
+  EXPECT_EQ(level->spec().tensors[1].name, "values");
+  EXPECT_EQ(level->spec().tensors[1].columns, 48);
+  EXPECT_FALSE(level_spec("ffn", {{"keys", 2, 32}}, 1, 4, DType::kF32, 32, 2, {0}, 1));
+  EXPECT_FALSE(level_spec("steam", {{"keys", 2, 32}}, 1, 4, DType::kF32, 32, 2, {0}, 1));
+  EXPECT_FALSE(level_spec("kv", {}, 1, 4, DType::kF32, 32, 2, {0}, 1));
+}
+
 TEST(BankLevelWriter, RefusesWrongUse) {
   const TempDir dir;
   const auto spec = *ffn_level_spec(1, 4, DType::kF16, 32, 2, {0}, 2);

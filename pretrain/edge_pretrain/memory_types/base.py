@@ -44,10 +44,17 @@ NO_MEMORY = LayerMemory()
 
 
 class MemoryType(ABC):
-    """One way of adding parameters to a layer. `parts` and `width` give the shape of a block."""
+    """One way of adding parameters to a layer. `parts` and `width` give the shape of a block.
+
+    tensors: the names of the parts, in their order.
+    """
 
     name: str
-    parts: int
+    tensors: tuple[str, ...]
+
+    @property
+    def parts(self) -> int:
+        return len(self.tensors)
 
     @abstractmethod
     def width(self, anchor: Dimensions) -> int:

@@ -31,7 +31,7 @@ class _FfnMemory(LayerMemory):
 class _Ffn(MemoryType):
     """Parts: W1, W2 and W3 by rows."""
 
-    name, parts = "ffn", 3
+    name, tensors = "ffn", ("w1", "w2", "w3")
 
     def width(self, anchor: Dimensions) -> int:
         return anchor.d_model

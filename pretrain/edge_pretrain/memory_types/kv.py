@@ -25,9 +25,9 @@ class _KvMemory(LayerMemory):
 
 
 class _Kv(MemoryType):
-    """Parts: keys and values; a row holds those of all heads."""
+    """A row holds the keys, or the values, of all heads."""
 
-    name, parts = "kv", 2
+    name, tensors = "kv", ("keys", "values")
 
     def width(self, anchor: Dimensions) -> int:
         return anchor.heads * anchor.head_dim

@@ -28,23 +28,23 @@ class _LoraMemory(LayerMemory):
 
 class _Lora(MemoryType):
     def __init__(self, name: str, matrices: tuple[str, ...]) -> None:
-        self.name, self.matrices, self.parts = name, matrices, len(matrices)
+        self.name, self.tensors = name, matrices
 
     def _fan_in(self, anchor: Dimensions, matrix: str) -> int:
         return {"wo": anchor.heads * anchor.head_dim, "w3": anchor.ffn_dim}.get(matrix, anchor.d_model)
 
     def width(self, anchor: Dimensions) -> int:
-        inner = anchor.ffn_dim if "w1" in self.matrices else anchor.heads * anchor.head_dim
+        inner = anchor.ffn_dim if "w1" in self.tensors else anchor.heads * anchor.head_dim
         return anchor.d_model + inner
 
     def initialize(self, block: Tensor, anchor: Dimensions, generator: torch.Generator) -> None:
-        for part, matrix in enumerate(self.matrices):
+        for part, matrix in enumerate(self.tensors):
             fan_in = self._fan_in(anchor, matrix)
             # Kaiming uniform with a = sqrt(5), as LoRA has it; B stays zero.
             nn.init.uniform_(block[..., part, :, :fan_in], -(fan_in**-0.5), fan_in**-0.5, generator=generator)
 
     def at(self, rows: Tensor) -> LayerMemory:
-        return _LoraMemory(self.matrices, rows)
+        return _LoraMemory(self.tensors, rows)
 
 
 LORA_QK = _Lora("lora_qk", ("wq", "wk"))

@@ -35,13 +35,24 @@ auto span_of(const Array& array) {
 
 BankLevelWriter make_writer(const std::string& path, std::uint32_t level, std::uint32_t fanout,
                             const std::string& dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
-                            std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
+                            std::vector<std::uint32_t> anchor_layers, std::uint64_t rows, const std::string& kind,
+                            const std::vector<std::pair<std::string, std::uint64_t>>& tensors) {
   const auto parsed = parse_dtype(dtype);
   if (!parsed) {
     raise({ErrorCode::kInvalidArgument, "unknown bank dtype '" + dtype + "': use f32, f16, bf16, i8 or i4"});
   }
-  const auto spec =
-      unwrap(ffn_level_spec(level, fanout, *parsed, d_model, rows_per_block, std::move(anchor_layers), rows));
+  if (kind == "ffn" && tensors.empty()) {
+    const auto spec =
+        unwrap(ffn_level_spec(level, fanout, *parsed, d_model, rows_per_block, std::move(anchor_layers), rows));
+    return unwrap(BankLevelWriter::create(path, spec));
+  }
+  std::vector<TensorShape> shapes;
+  shapes.reserve(tensors.size());
+  for (const auto& [name, columns] : tensors) {
+    shapes.push_back({name, rows_per_block, columns});
+  }
+  const auto spec = unwrap(level_spec(kind, std::move(shapes), level, fanout, *parsed, d_model, rows_per_block,
+                                      std::move(anchor_layers), rows));
   return unwrap(BankLevelWriter::create(path, spec));
 }
 
@@ -114,22 +125,25 @@ void bind_format(nb::module_& module) {
 
   nb::class_<BankLevelWriter>(
       module, "LevelWriter",
-      "Streams blocks of FFN memory to a level file, which appears at finish() (docs/bank-format.md).")
+      "Streams blocks to a level file, which appears at finish() (docs/bank-format.md). `tensors`: of a layer of "
+      "memory that is not FFN memory, (name, columns) each.")
       .def(
           "__init__",
           [](BankLevelWriter* self, const std::string& path, std::uint32_t level, std::uint32_t fanout,
              const std::string& dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
-             std::vector<std::uint32_t> anchor_layers, std::uint64_t rows) {
-            new (self) BankLevelWriter(
-                make_writer(path, level, fanout, dtype, d_model, rows_per_block, std::move(anchor_layers), rows));
+             std::vector<std::uint32_t> anchor_layers, std::uint64_t rows, const std::string& kind,
+             const std::vector<std::pair<std::string, std::uint64_t>>& tensors) {
+            new (self) BankLevelWriter(make_writer(path, level, fanout, dtype, d_model, rows_per_block,
+                                                   std::move(anchor_layers), rows, kind, tensors));
           },
-          "path"_a, "level"_a, "fanout"_a, "dtype"_a, "d_model"_a, "rows_per_block"_a, "anchor_layers"_a, "rows"_a)
+          "path"_a, "level"_a, "fanout"_a, "dtype"_a, "d_model"_a, "rows_per_block"_a, "anchor_layers"_a, "rows"_a,
+          "kind"_a = "ffn", "tensors"_a = std::vector<std::pair<std::string, std::uint64_t>>())
       .def(
           "append",
           [](BankLevelWriter& self, std::uint64_t node, const Floats& block) {
             unwrap(self.append(node, span_of(block)));
           },
-          "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, 3, rows_per_block, d_model].")
+          "node"_a, "block"_a, "Quantises and writes one node's block: f32 [layers, tensors, rows_per_block, columns].")
       .def(
           "append_hole", [](BankLevelWriter& self, std::uint64_t node) { unwrap(self.append_hole(node)); }, "node"_a,
           "Gives a node a block of zeros, which a sparse file does not store.")

@@ -22,7 +22,7 @@ struct TensorShape {
 
 // What the header says, after validation: the arithmetic below cannot overflow or leave the file.
 struct BankLevelSpec {
-  std::string kind;  // "ffn", ...
+  std::string kind;  // "ffn", "lora_qk", "lora_vo", "lora_ffn" or "kv"
   std::uint32_t level = 0;
   std::uint32_t fanout = 0;
   DType dtype = DType::kF32;
@@ -43,6 +43,12 @@ struct BankLevelSpec {
   std::uint64_t scale_offset(std::uint64_t layer) const { return layer * layer_scale_bytes(); }
   std::uint64_t layer_offset(std::uint64_t layer) const { return scale_bytes() + layer * layer_bytes(); }
 };
+
+// A spec of any kind of memory; `tensors` are a layer's, each of rows_per_block rows. kInvalidArgument where the format
+// forbids it.
+Result<BankLevelSpec> level_spec(std::string kind, std::vector<TensorShape> tensors, std::uint32_t level,
+                                 std::uint32_t fanout, DType dtype, std::uint32_t d_model, std::uint32_t rows_per_block,
+                                 std::vector<std::uint32_t> anchor_layers, std::uint64_t rows);
 
 // An FFN spec with the tensors w1, w2, w3 of [r, d]. kInvalidArgument where the format forbids it.
 Result<BankLevelSpec> ffn_level_spec(std::uint32_t level, std::uint32_t fanout, DType dtype, std::uint32_t d_model,
