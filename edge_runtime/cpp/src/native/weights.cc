@@ -37,7 +37,7 @@ class Finder {
     if (is_packed(tensor.dtype)) matrix.scales = scales(tensor);
     return matrix;
   }
-  const float* gains(const NativeTensor& wanted) {
+  const float* vector(const NativeTensor& wanted) {
     const Matrix found = matrix(wanted);
     if (found.data != nullptr && found.dtype != DType::kF32) keep("the tensor '" + wanted.name + "' is not F32");
     return reinterpret_cast<const float*>(found.data);
@@ -117,22 +117,28 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
   // In the order of native_tensors, whose dtype for matrices is only a proposal.
   const std::vector<NativeTensor> tensors = native_tensors(config, DType::kF32);
   auto next = tensors.begin();
+  const auto vector_if = [&](bool there) { return there ? find.vector(*next++) : nullptr; };
   weights.embedding = find.matrix(*next++);
   for (Layer& layer : weights.layers) {
-    layer.attention_norm = find.gains(*next++);
+    layer.attention_norm = vector_if(config.pre_norm);
     layer.qkv = find.matrix(*next++);
-    if (config.qk_norm) {
-      layer.q_norm = find.gains(*next++);
-      layer.k_norm = find.gains(*next++);
-    }
+    layer.qkv_bias = vector_if(config.qkv_bias);
+    layer.q_norm = vector_if(config.qk_norm != QkNorm::kNone);
+    layer.k_norm = vector_if(config.qk_norm != QkNorm::kNone);
     layer.attention_out = find.matrix(*next++);
-    layer.ffn_norm = find.gains(*next++);
+    layer.attention_out_bias = vector_if(config.output_bias);
+    layer.attention_post_norm = vector_if(config.post_norm);
+    layer.ffn_norm = vector_if(config.pre_norm);
     layer.gate = find.matrix(*next++);
+    layer.gate_bias = vector_if(config.ffn_bias);
     layer.up = find.matrix(*next++);
+    layer.up_bias = vector_if(config.ffn_bias);
     find.require(layer.gate.dtype == layer.up.dtype, "a layer's 'gate' and 'up' differ in dtype");
     layer.down = find.matrix(*next++);
+    layer.down_bias = vector_if(config.ffn_bias);
+    layer.ffn_post_norm = vector_if(config.post_norm);
   }
-  weights.norm = find.gains(*next++);
+  weights.norm = find.vector(*next++);
   weights.head = config.tied_embeddings ? weights.embedding : find.matrix(*next++);
   if (!find.status()) return tl::make_unexpected(find.status().error());
   weights.file = std::move(*file);

@@ -26,11 +26,19 @@ struct Matrix {
   void row(std::size_t index, std::span<float> out) const;
 };
 
+// Gains and biases are null where the anchor has none.
 struct Layer {
   const float* attention_norm = nullptr;
-  const float* q_norm = nullptr;  // null, with k_norm, without QK-norm
+  const float* qkv_bias = nullptr;
+  const float* q_norm = nullptr;
   const float* k_norm = nullptr;
+  const float* attention_out_bias = nullptr;
+  const float* attention_post_norm = nullptr;
   const float* ffn_norm = nullptr;
+  const float* gate_bias = nullptr;
+  const float* up_bias = nullptr;
+  const float* down_bias = nullptr;
+  const float* ffn_post_norm = nullptr;
   Matrix qkv;
   Matrix attention_out;
   Matrix gate;  // W1, a row a neuron
