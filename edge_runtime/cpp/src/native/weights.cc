@@ -15,7 +15,8 @@ namespace {
 // Looks tensors up and keeps the first thing that is wrong.
 class Finder {
  public:
-  Finder(const SafetensorsHeader& header, const MappedBytes& file) : header_(header), file_(file) {}
+  Finder(const SafetensorsHeader& header, const std::string& name, const std::byte* data)
+      : header_(header), name_(name), data_(data) {}
 
   // The tensor in whichever dtype the file has it.
   Matrix matrix(const NativeTensor& wanted) {
@@ -70,14 +71,15 @@ class Finder {
     if ((header_.data_start + entry.begin) % kAlignment != 0) {
       keep("the tensor '" + name + "' does not begin at a multiple of " + std::to_string(kAlignment) + " bytes");
     }
-    return file_.data() + header_.data_start + entry.begin;
+    return data_ + header_.data_start + entry.begin;
   }
   void keep(const std::string& what) {
-    if (status_) status_ = fail(ErrorCode::kBadFormat, file_.name() + ": " + what + ": export the anchor again");
+    if (status_) status_ = fail(ErrorCode::kBadFormat, name_ + ": " + what + ": export the anchor again");
   }
 
   const SafetensorsHeader& header_;
-  const MappedBytes& file_;
+  const std::string& name_;
+  const std::byte* data_;
   Status status_;
 };
 
@@ -101,7 +103,14 @@ void Matrix::row(std::size_t index, std::span<float> out) const {
 Result<Weights> Weights::open(const std::string& path, const NativeConfig& config) {
   auto file = MappedBytes::open(path);
   if (!file) return tl::make_unexpected(std::move(file.error()));
-  const auto header = read_safetensors_header(**file);
+  auto weights = read(**file, (*file)->data(), config);
+  if (weights) weights->file = std::move(*file);
+  return weights;
+}
+
+Result<Weights> Weights::read(const ByteSource& source, const std::byte* data, const NativeConfig& config) {
+  const std::string& path = source.name();
+  const auto header = read_safetensors_header(source);
   if (!header) return tl::make_unexpected(header.error());
   const auto format = metadata_text(*header, path, "format");
   if (!format || *format != kFormat) {
@@ -111,7 +120,7 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
     return fail(ErrorCode::kUnsupported,
                 version.error().message + ": export the anchor again, or update edge-runtime if it is newer");
   }
-  Finder find(*header, **file);
+  Finder find(*header, path, data);
   Weights weights;
   weights.layers.resize(config.layers);
   // In the order of native_tensors, whose dtype for matrices is only a proposal.
@@ -141,7 +150,6 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
   weights.norm = find.vector(*next++);
   weights.head = config.tied_embeddings ? weights.embedding : find.matrix(*next++);
   if (!find.status()) return tl::make_unexpected(find.status().error());
-  weights.file = std::move(*file);
   return weights;
 }
 

@@ -10,6 +10,10 @@
 #include "edge_runtime/dtype.h"
 #include "edge_runtime/native_config.h"
 
+namespace edge {
+class ByteSource;
+}
+
 namespace edge::native {
 
 class MappedBytes;
@@ -51,6 +55,8 @@ struct Weights {
   // REQUIRES that the file is never truncated in place while it is open. kNotFound, kIo, kTruncated, kBadFormat,
   // kUnsupported.
   static Result<Weights> open(const std::string& path, const NativeConfig& config);
+  // The same of a file whose bytes lie at `data` and stay there. The seam for fuzzing.
+  static Result<Weights> read(const ByteSource& source, const std::byte* data, const NativeConfig& config);
 
   Matrix embedding;
   Matrix head;  // the embedding where they are tied
