@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edge_runtime.errors import UnsupportedError
 from edge_runtime.pager import Lease, Node
+from edge_runtime.prefix import MemoryKey
 from edge_runtime.routing import RoutingPolicy, Topic
 from edge_runtime.stats import GenerationStats
 
@@ -25,6 +26,11 @@ class Leasing:
         self._topic = None if runtime.router is None else Topic(runtime.router, policy)
         self._lease: Lease | None = None
         self._nodes: list[Node] = []  # of the lease
+
+    @property
+    def key(self) -> MemoryKey:
+        """What is read now: nothing where there is no lease."""
+        return self._runtime.bundle.manifest.revision, () if self._lease is None else tuple(self._nodes)
 
     def reset(self) -> None:
         """A new conversation. The lease stays until the next fetch needs its place."""

@@ -12,7 +12,7 @@ from edge_runtime.errors import NotFoundError
 
 @dataclass(frozen=True)
 class Anchor:
-    """The anchor's dimensions and options, as in the manifest."""
+    """The anchor's dimensions and options, as in the manifest. `options`: of the architecture `decoder`."""
 
     architecture: str
     parameters: int
@@ -30,6 +30,7 @@ class Anchor:
     activation: str
     qk_norm: bool
     tied_embeddings: bool
+    options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from edge_runtime.errors import ContextOverflowError, InvalidArgumentError, UnsupportedError
 from edge_runtime.leasing import Leasing, MemoryMode
 from edge_runtime.pager import Node
+from edge_runtime.prefix import PrefixCache
 from edge_runtime.router import Route
 from edge_runtime.routing import RoutingPolicy
 from edge_runtime.runtime import Runtime
@@ -43,11 +42,11 @@ class Session:
         self.runtime = runtime
         self.routing = routing or RoutingPolicy()
         self.stats = GenerationStats()
-        self._context = runtime.engine.new_context()
+        self._context = PrefixCache(runtime.engine.new_context())
         self._memory = Leasing(runtime, self.routing)
         # Sampled last, and not yet in the KV cache.
         self._pending: list[int] = []
-        self._tokens: list[int] = []  # in the KV cache, and those that wait: what a repetition penalty counts
+        self._tokens: list[int] = []  # of the conversation, all but those that wait
         self._messages: list[Message] = []
         self._transcript = ""  # the text in the KV cache
 
@@ -71,7 +70,10 @@ class Session:
         blocked: Sequence[Node] = (),
         stop: Sequence[str] | None = None,
     ) -> Iterator[str]:
-        """Answers a prompt in a KV cache emptied before, yielding text as its characters complete.
+        """Answers a prompt by itself, yielding text as its characters complete.
+
+        What the KV cache holds of the prompt's beginning, made with the same blocks, is not computed again, where the
+        engine gives the same logits then as without (`stats.cached_tokens`).
 
         Args:
             max_tokens, temperature, stop: None takes the bundle's defaults. Stop texts are not yielded.
@@ -88,7 +90,7 @@ class Session:
         request = self._request(
             max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, memory, blocked, stop
         )
-        self.reset()
+        self._forget()
         prompt = readable(prompt)
         return self._generate(prompt, prompt, request)
 
@@ -126,6 +128,10 @@ class Session:
     def reset(self) -> None:
         """Empties the KV cache and the conversation. The lease stays until the next fetch needs its place."""
         self._context.reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        """A new conversation; the KV cache holds what it held."""
         self._pending, self._messages, self._transcript, self._tokens = [], [], "", []
         self._memory.reset()
 
@@ -190,8 +196,7 @@ class Session:
         if rendered.startswith(self._transcript):
             new = rendered[len(self._transcript) :]
         else:
-            # The template rewrote what went before, so the KV cache no longer matches it.
-            self._context.reset()
+            # The template rewrote what went before: the KV cache serves as far as that is the same.
             self._pending, self._tokens, new = [], [], rendered
         self._transcript = rendered
         yield from self._generate(new, message, request)
@@ -201,17 +206,12 @@ class Session:
         """The text's tokens behind those that wait; BOS first in an empty KV cache."""
         tokens = self.runtime.bundle.manifest.tokens
         ids = self.runtime.tokenizer.encode(text, add_special_tokens=False).ids
-        if (
-            self._context.position == 0
-            and tokens.add_bos
-            and tokens.bos is not None
-            and ids[:1] != [tokens.bos]
-        ):
+        if not self._tokens and tokens.add_bos and tokens.bos is not None and ids[:1] != [tokens.bos]:
             ids = [tokens.bos, *ids]
         if not ids:
             raise InvalidArgumentError("the prompt is empty")
         ids = self._pending + ids
-        left = self._context.context_length - self._context.position
+        left = self._context.context_length - len(self._tokens)
         if len(ids) > left:
             raise ContextOverflowError(
                 f"the prompt has {len(ids)} tokens, and of the context's {self._context.context_length} "
@@ -225,8 +225,7 @@ class Session:
         prompt = self._prompt_tokens(text)
         stats.prompt_tokens = len(prompt)
         handle = self._memory.fetch(routed, request.memory, request.blocked, stats)
-        # Returns once every layer's memory has arrived: the program waits where it reads.
-        logits = self._context.forward(np.array(prompt, np.int64), handle)
+        logits, stats.cached_tokens = self._context.prefill(self._tokens, prompt, handle, self._memory.key)
         self._pending = []
         follows = request.memory == "fetched" and self.routing.when == "tokens"
         recent = list(prompt)
@@ -255,11 +254,11 @@ class Session:
                 if stop.reached or full or stats.generated_tokens == request.max_tokens:
                     break
                 recent.append(token)
-                self._tokens.append(token)
                 request.sampler.accept([token])
                 if follows and stats.generated_tokens % self.routing.every == 0:
                     handle = self._memory.follow(recent, request.blocked, stats, handle)
-                logits = self._context.forward(np.array([token], np.int64), handle)
+                logits = self._context.append([token], handle, self._memory.key)
+                self._tokens.append(token)
                 self._pending = []
             rest = pieces.flush()
             self._transcript += rest

@@ -48,6 +48,7 @@ class GenerationStats:
     # Per level: how much farther the runner-up was, in squared distance; infinity for an only child.
     margins: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
+    cached_tokens: int = 0  # of them, those that the KV cache still held from the request before
     generated_tokens: int = 0
     routes: int = 0  # how often the router was asked
     switches: int = 0  # how often other blocks were fetched while the answer was generated

@@ -11,7 +11,7 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="${CXX:-clang++-19}" -DCMAK
 cmake --build "$build" -j "${JOBS:-2}"
 mkdir -p "$build/found"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-for target in bank_level tree manifest block static_embedder; do
+for target in bank_level tree manifest block static_embedder native tokenizer; do
   # What a run learns stays in the build tree; the corpus in the sources changes only by hand.
   mkdir -p "$build/corpus/$target"
   "$build/edge_runtime/cpp/fuzz/fuzz_$target" -max_len=8192 -timeout=10 -rss_limit_mb=1024 \

@@ -91,6 +91,7 @@ class Answering:
     def answer(self, prompt: str, max_tokens: int, memory: str, cold: bool) -> dict[str, Any]:
         """One request's statistics. cold: nothing of the bank is in the pager's memory or in the page cache."""
         session, before = self._asked(), self._levels()
+        session.reset()  # the KV cache may hold the prompt
         cached = self._forget() if cold else None
         text = session.generate(prompt, max_tokens=max_tokens, temperature=0.0, memory=memory, stop=())  # type: ignore[arg-type]
         start = time.perf_counter()

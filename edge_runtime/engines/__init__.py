@@ -54,6 +54,15 @@ class Context(Protocol):
         """
         ...
 
+    @property
+    def cut_is_free(self) -> bool:
+        """Whether logits are bitwise the same however the tokens before were cut into calls."""
+        ...
+
+    def rewind(self, position: int) -> None:
+        """Forgets the tokens from `position` on. REQUIRES position <= self.position."""
+        ...
+
     def reset(self) -> None:
         """Empties the KV cache."""
         ...

@@ -37,6 +37,13 @@ class NativeContext:
         check_length(len(tokens), self._context.position, self._context_length)
         return self._context.forward(np.ascontiguousarray(tokens, np.int64), memory)
 
+    @property
+    def cut_is_free(self) -> bool:
+        return True
+
+    def rewind(self, position: int) -> None:
+        self._context.rewind(position)
+
     def reset(self) -> None:
         self._context.reset()
 

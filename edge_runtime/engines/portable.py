@@ -136,6 +136,14 @@ class ProgramContext:
         self._position = position
         return logits
 
+    @property
+    def cut_is_free(self) -> bool:
+        return False
+
+    def rewind(self, position: int) -> None:
+        # What lies beyond is overwritten by the next call.
+        self._position = position
+
     def reset(self) -> None:
         self._position = 0
 

@@ -49,17 +49,25 @@ def native_weights(decoder: Decoder) -> dict[str, Callable[[], npt.NDArray[np.fl
 
 
 def _layer(block: Block) -> dict[str, Callable[[], npt.NDArray[np.float32]]]:
+    """All that a layer may have; which of them the anchor's options ask for, the writer knows."""
     attention, ffn = block.attention, block.feed_forward
     return {
         "attention_norm": lambda: _array(block.attention_norm.weight),
         "qkv": lambda: _array(attention.qkv.weight),
+        "qkv_bias": lambda: _array(attention.qkv.bias),
         "q_norm": lambda: _array(attention.q_norm.weight),
         "k_norm": lambda: _array(attention.k_norm.weight),
         "attention_out": lambda: _array(attention.wo.weight),
+        "attention_out_bias": lambda: _array(attention.wo.bias),
+        "attention_post_norm": lambda: _array(block.attention_post_norm.weight),
         "ffn_norm": lambda: _array(block.ffn_norm.weight),
         "gate": lambda: _array(ffn.w12.weight.chunk(2)[0]),
+        "gate_bias": lambda: _array(ffn.w12.bias.chunk(2)[0]),
         "up": lambda: _array(ffn.w12.weight.chunk(2)[1]),
+        "up_bias": lambda: _array(ffn.w12.bias.chunk(2)[1]),
         "down": lambda: _array(ffn.w3.weight),
+        "down_bias": lambda: _array(ffn.w3.bias),
+        "ffn_post_norm": lambda: _array(block.ffn_post_norm.weight),
     }
 
 

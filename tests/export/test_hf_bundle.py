@@ -70,7 +70,7 @@ def bundle(folder: Path) -> Bundle:
     arguments = ["export", folder / "anchor", "--memory", folder / "memories", "-o", out]
     arguments += [
         "--to",
-        "onnx,executorch",
+        "onnx,executorch,native",
         "--flavour",
         "paged,portable",
         "--memory-dtype",
@@ -99,7 +99,7 @@ def expected(folder: Path, reference: Decoder, nodes: list[Node]) -> npt.NDArray
 
 
 @pytest.mark.parametrize("nodes", PATHS.values(), ids=PATHS.keys())
-@pytest.mark.parametrize("engine", ["executorch/paged", "executorch/portable", "onnx"])
+@pytest.mark.parametrize("engine", ["executorch/paged", "executorch/portable", "onnx", "native"])
 def test_programs_equal_the_reference(
     folder: Path, bundle: Bundle, reference: Decoder, engine: str, nodes: list[Node]
 ) -> None:
@@ -164,7 +164,7 @@ def test_the_onnx_embedder_equals_minilm(bundle: Bundle) -> None:
 
 def test_sessions_answer_alike_through_every_engine(bundle: Bundle) -> None:
     texts = set()
-    for engine in ("onnx", "executorch"):
+    for engine in ("onnx", "executorch", "native"):
         with Session.open(bundle.directory, engine=engine) as session:
             texts.add("".join(session.generate("Hafnium is a metal.", max_tokens=12)))
             assert len(session.stats.path) == 2
@@ -177,7 +177,12 @@ def test_compare_says_how_far_each_program_is(bundle: Bundle, capsys: pytest.Cap
     rows = json.loads(capsys.readouterr().out)
     assert {(row["engine"], row["flavour"], row["memory"]) for row in rows} == {
         (engine, flavour, memory)
-        for engine, flavour in (("executorch", "paged"), ("executorch", "portable"), ("onnx", "portable"))
+        for engine, flavour in (
+            ("executorch", "paged"),
+            ("executorch", "portable"),
+            ("onnx", "portable"),
+            ("native", "paged"),
+        )
         for memory in ("none", "generic", "path")
     }
     for row in rows:
@@ -193,7 +198,7 @@ def test_compare_sees_another_reference(bundle: Bundle, tmp_path: Path) -> None:
     tensors["logits.path"][3, 7] += 50
     save_file(tensors, copy / "reference.safetensors")
     rows = [row for row in compare(Bundle.open(copy), 2) if row.memory == "path"]
-    assert [round(row.max_logit_error or 0) for row in rows] == [50, 50, 50]
+    assert [round(row.max_logit_error or 0) for row in rows] == [50, 50, 50, 50]
     assert all(row.agreement == 1 - 1 / 16 for row in rows)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from bank_reference import DTYPES, PAGE, Floats, LevelFile, tree_bytes
+from native_reference import native_bytes
 from static_reference import StaticFile
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -23,12 +24,16 @@ NODES = (3, 0, 2)  # in the order of their rows; node 1 has no block
 DEPTH, DIM = 2, 3
 
 
+def numbered(number: int, count: int) -> Floats:
+    """Multiples of 1/256 within +-4, other ones for each number."""
+    i = np.arange(count, dtype=np.uint64)
+    hashed = ((i + 1) * 2654435761 + np.uint64(number) * 40503) % 2**32 >> 16
+    return ((hashed % 2001).astype(np.int64) - 1000).astype(np.float32) / np.float32(256)
+
+
 def values(node: int) -> Floats:
     """f32 [layers, 3, r, d], multiples of 1/256 within +-4; the first row is 0, the second 2^-20 as large."""
-    count = len(ANCHOR_LAYERS) * 3 * ROWS * D_MODEL
-    i = np.arange(count, dtype=np.uint64)
-    hashed = ((i + 1) * 2654435761 + np.uint64(node) * 40503) % 2**32 >> 16
-    block = ((hashed % 2001).astype(np.int64) - 1000).astype(np.float32) / np.float32(256)
+    block = numbered(node, len(ANCHOR_LAYERS) * 3 * ROWS * D_MODEL)
     block[:D_MODEL] = 0
     block[D_MODEL : 2 * D_MODEL] /= np.float32(2**20)
     return block.reshape(len(ANCHOR_LAYERS), 3, ROWS, D_MODEL)
@@ -63,6 +68,36 @@ def static() -> StaticFile:
 
     values = ((7 * np.arange(5)[:, None] + 3 * np.arange(3)) % 23 - 11).astype(np.float32) / np.float32(8)
     return StaticFile(3, rows(5), scales(5), rows(7), scales(7), values[:4], values[4])
+
+
+def native_tensors(dtype: str) -> dict[str, Floats]:
+    """Of an anchor of one layer that has every tensor there is, its values as those of `values`, numbered in their
+    order. 5 tokens are no whole block of rows, 48 neurons no whole groups of columns, which i4 cannot have."""
+    d, qkv, heads, ffn = D_MODEL, 64, 32, 64 if dtype == "i4" else 48
+    shapes: dict[str, tuple[int, ...]] = {
+        "attention_norm": (d,),
+        "qkv": (qkv, d),
+        "qkv_bias": (qkv,),
+        "q_norm": (16,),
+        "k_norm": (16,),
+        "attention_out": (d, heads),
+        "attention_out_bias": (d,),
+        "attention_post_norm": (d,),
+        "ffn_norm": (d,),
+        "gate": (ffn, d),
+        "gate_bias": (ffn,),
+        "up": (ffn, d),
+        "up_bias": (ffn,),
+        "down": (d, ffn),
+        "down_bias": (d,),
+        "ffn_post_norm": (d,),
+    }
+    named = {"embedding": (5, d)} | {f"layers.0.{name}": shape for name, shape in shapes.items()}
+    named |= {"norm": (d,), "head": (5, d)}
+    return {
+        name: numbered(index, int(np.prod(shape))).reshape(shape)
+        for index, (name, shape) in enumerate(named.items())
+    }
 
 
 def manifest(files: dict[str, bytes]) -> str:
@@ -163,6 +198,7 @@ def golden_files() -> dict[str, bytes]:
         files[f"level1.{dtype}.safetensors"] = level.to_bytes()
         decoded = np.stack([level.decoded(block) for block in level.blocks.values()])
         files[f"level1.{dtype}.values"] = decoded.astype("<f4").tobytes()
+        files[f"native.{dtype}.safetensors"] = native_bytes(native_tensors(dtype), dtype)
     files["tree.safetensors"] = tree()
     files["static.safetensors"] = static().to_bytes()
     embeddings = np.stack([static().embed(ids) for ids in STATIC_TEXTS])

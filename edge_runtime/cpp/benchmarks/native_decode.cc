@@ -50,10 +50,11 @@ void print(const std::string& what, std::size_t tokens, const Seconds& seconds) 
 NativeConfig anchor(const std::string& name) {
   NativeConfig config;
   if (name == "410M") {
-    config = {24, 1024, 16, 16, 64, 2816, 50432, 2048, 1e5F, true, 1e-5F, true, false, {}};
+    config = {24, 1024, 16, 16, 64, 2816, 50432, 2048, true, 1e-5F, QkNorm::kWidth, false, {}, {}, {}};
   } else {
-    config = {35, 512, 12, 12, 32, 2048, 50432, 2048, 1e5F, true, 1e-5F, true, true, {}};
+    config = {35, 512, 12, 12, 32, 2048, 50432, 2048, true, 1e-5F, QkNorm::kWidth, true, {}, {}, {}};
   }
+  config.set_layers(1e5F);
   config.memory_layers.resize(config.layers);
   std::iota(config.memory_layers.begin(), config.memory_layers.end(), 0U);
   return config;

@@ -10,8 +10,10 @@
 #include "bank_fixture.h"
 #include "edge_runtime/blocking_pager.h"
 #include "edge_runtime/manifest.h"
+#include "edge_runtime/native_writer.h"
 #include "edge_runtime/static_embedder.h"
 #include "edge_runtime/tree.h"
+#include "native/weights.h"
 
 namespace edge {
 namespace {
@@ -27,13 +29,19 @@ constexpr std::size_t kBlockValues = std::size_t{2} * 3 * kRows * kGoldenWidth;
 
 std::string golden(const std::string& name) { return std::string(EDGE_GOLDEN_DIR) + "/" + name; }
 
-std::vector<float> golden_values(std::uint64_t node) {
-  std::vector<float> values(kBlockValues);
-  for (std::uint64_t i = kGoldenWidth; i < values.size(); ++i) {
-    const std::uint64_t hashed = (((i + 1) * 2654435761U + node * 40503U) & 0xFFFFFFFFU) >> 16U;
+// make_golden.py's numbered().
+std::vector<float> numbered(std::uint64_t number, std::uint64_t count) {
+  std::vector<float> values(count);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const std::uint64_t hashed = (((i + 1) * 2654435761U + number * 40503U) & 0xFFFFFFFFU) >> 16U;
     values[i] = static_cast<float>(static_cast<int>(hashed % 2001) - 1000) / 256;
-    if (i < std::uint64_t{2} * kGoldenWidth) values[i] *= 0x1p-20F;
   }
+  return values;
+}
+
+std::vector<float> golden_values(std::uint64_t node) {
+  std::vector<float> values = numbered(node, kBlockValues);
+  for (std::uint64_t i = 0; i < std::uint64_t{2} * kGoldenWidth; ++i) values[i] *= i < kGoldenWidth ? 0 : 0x1p-20F;
   return values;
 }
 
@@ -86,6 +94,70 @@ TEST_P(Golden, ThePagerBringsTheSameValues) {
       EXPECT_EQ(got, std::vector<float>(begin, begin + kBlockValues)) << "node " << kNodes[i];
     }
     EXPECT_TRUE((*pager->fetch(std::vector<Node>{{1, 1}}))->blocks()->empty());
+  }
+}
+
+// make_golden.py's native_tensors(): every tensor that there is.
+NativeConfig golden_anchor(DType dtype) {
+  const std::uint32_t ffn = dtype == DType::kI4 ? 64 : 48;
+  NativeConfig config = {1, kGoldenWidth, 2, 1, 16, ffn, 5, 128, false, 1e-6F, QkNorm::kHead, false, {}, {}, {}};
+  config.set_layers(1e4F);
+  config.post_norm = config.qkv_bias = config.output_bias = config.ffn_bias = true;
+  return config;
+}
+
+TEST_P(Golden, TheNativeWriterMakesTheSameBytesAndTheReaderReadsThem) {
+  const TempDir dir;
+  const NativeConfig config = golden_anchor(GetParam());
+  const std::string want = golden("native." + std::string(name(GetParam())) + ".safetensors");
+  auto writer = *NativeWriter::create(dir.file("anchor"), config, GetParam());
+  std::uint64_t number = 0;
+  for (const NativeTensor& tensor : writer.tensors()) {
+    ASSERT_TRUE(writer.append(numbered(number++, tensor.rows() * tensor.columns())));
+  }
+  ASSERT_TRUE(writer.finish());
+  EXPECT_EQ(read_file(dir.file("anchor")), read_file(want));
+
+  const auto weights = native::Weights::open(want, config);
+  ASSERT_TRUE(weights) << weights.error().message;
+  const native::Layer& layer = weights->layers[0];
+  const auto expect_matrix = [&](const native::Matrix& matrix, std::uint64_t of) {
+    auto values = numbered(of, matrix.rows * matrix.columns);
+    std::vector<std::byte> data(row_bytes(GetParam(), matrix.columns));
+    std::vector<std::byte> scales(row_scale_bytes(GetParam(), matrix.columns));
+    std::vector<float> got(matrix.columns);
+    for (std::size_t i = 0; i < matrix.rows; ++i) {
+      const std::span<float> row(values.data() + i * matrix.columns, matrix.columns);
+      ASSERT_TRUE(quantize_row(GetParam(), row, data.data(), scales.data()));
+      dequantize_row(GetParam(), data.data(), scales.data(), row);
+      matrix.row(i, got);
+      EXPECT_EQ(got, std::vector<float>(row.begin(), row.end())) << of << " row " << i;
+    }
+  };
+  // By their places in the file's order.
+  const std::array<std::pair<const native::Matrix*, std::uint64_t>, 7> matrices = {{{&weights->embedding, 0},
+                                                                                    {&layer.qkv, 2},
+                                                                                    {&layer.attention_out, 6},
+                                                                                    {&layer.gate, 10},
+                                                                                    {&layer.up, 12},
+                                                                                    {&layer.down, 14},
+                                                                                    {&weights->head, 18}}};
+  for (const auto& [matrix, of] : matrices) expect_matrix(*matrix, of);
+  const std::array<std::pair<const float*, std::uint64_t>, 12> vectors = {{{layer.attention_norm, 1},
+                                                                           {layer.qkv_bias, 3},
+                                                                           {layer.q_norm, 4},
+                                                                           {layer.k_norm, 5},
+                                                                           {layer.attention_out_bias, 7},
+                                                                           {layer.attention_post_norm, 8},
+                                                                           {layer.ffn_norm, 9},
+                                                                           {layer.gate_bias, 11},
+                                                                           {layer.up_bias, 13},
+                                                                           {layer.down_bias, 15},
+                                                                           {layer.ffn_post_norm, 16},
+                                                                           {weights->norm, 17}}};
+  for (const auto& [vector, of] : vectors) {
+    const auto wanted = numbered(of, config.head_dim);
+    EXPECT_EQ(std::vector<float>(vector, vector + wanted.size()), wanted) << of;
   }
 }
 

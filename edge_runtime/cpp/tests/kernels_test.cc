@@ -232,21 +232,37 @@ TEST_P(KernelsTest, AddIsTheScalarOne) {
   }
 }
 
-TEST_P(KernelsTest, SwigluIsTheScalarOne) {
+TEST_P(KernelsTest, GatesAreTheScalarOnes) {
   std::vector<float> gate = {0.0F,   -0.0F,  1e-40F, 88.0F,     -88.0F,     89.5F, -89.5F,
                              104.5F, -1e30F, 1e30F,  kInfinity, -kInfinity, kNan};
   for (float v = -100; v < 100; v += 0.37F) gate.push_back(v);
   const auto up = random_floats(gate.size(), random_);
-  auto expected = gate;
-  reference_.swiglu(expected.data(), up.data(), expected.size());
-  for (const std::size_t n : {std::size_t{1}, std::size_t{13}, gate.size()}) {
-    const Guarded out(std::vector<float>(gate.begin(), gate.begin() + static_cast<std::ptrdiff_t>(n)));
-    const Guarded ups(std::vector<float>(up.begin(), up.begin() + static_cast<std::ptrdiff_t>(n)));
-    kernels_.swiglu(out.floats(), ups.floats(), n);
-    for (std::size_t i = 0; i < n; ++i) {
-      expect_close(out.floats()[i], expected[i], 3e-7 * std::fabs(expected[i]) + 1e-35,
-                   "silu(" + std::to_string(gate[i]) + ")");
+  for (const auto of : {&kernels::Kernels::swiglu, &kernels::Kernels::geglu}) {
+    auto expected = gate;
+    (reference_.*of)(expected.data(), up.data(), expected.size());
+    for (const std::size_t n : {std::size_t{1}, std::size_t{13}, gate.size()}) {
+      const Guarded out(std::vector<float>(gate.begin(), gate.begin() + static_cast<std::ptrdiff_t>(n)));
+      const Guarded ups(std::vector<float>(up.begin(), up.begin() + static_cast<std::ptrdiff_t>(n)));
+      (kernels_.*of)(out.floats(), ups.floats(), n);
+      for (std::size_t i = 0; i < n; ++i) {
+        // The power that gelu takes is rounded itself, which moves e^u by as much as u is large.
+        const float power = kernels::kGeluLinear * gate[i] + kernels::kGeluCubic * gate[i] * gate[i] * gate[i];
+        const float steps = of == &kernels::Kernels::swiglu ? 1 : 1 + std::min(std::fabs(power), 104.0F);
+        expect_close(out.floats()[i], expected[i], 3e-7 * steps * std::fabs(expected[i]) + 1e-35,
+                     (of == &kernels::Kernels::swiglu ? "silu(" : "gelu(") + std::to_string(gate[i]) + ")");
+      }
     }
+  }
+}
+
+TEST_P(KernelsTest, GeluIsTheOneWithTanh) {
+  for (float v = -10; v < 10; v += 0.0371F) {
+    const double x = static_cast<double>(v);
+    float found = v;
+    const float one = 1;
+    kernels_.geglu(&found, &one, 1);
+    const double wanted = x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    ASSERT_NEAR(static_cast<double>(found), wanted, 1e-6 * std::fabs(wanted) + 1e-7) << v;
   }
 }
 

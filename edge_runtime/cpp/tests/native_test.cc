@@ -84,7 +84,7 @@ struct IsaScope {
 };
 
 TEST(NativeTest, LogitsAreWhatTheFormulaSaysWithEveryInstructionSet) {
-  for (const NativeConfig& config : {openlm_like(), llama_like()}) {
+  for (const NativeConfig& config : {openlm_like(), llama_like(), gemma_like(), olmo_like()}) {
     const TempDir directory;
     const NativeAnchor anchor(directory, config, DType::kF32);
     const auto memory = std::make_shared<Neurons>(config);
@@ -136,8 +136,7 @@ TEST(NativeTest, PackedAnchorsSayAboutWhatTheirValuesSay) {
   }
 }
 
-TEST(NativeTest, BitsDependNeitherOnThreadsNorOnCalls) {
-  const NativeConfig config = openlm_like();
+void expect_one_answer(const NativeConfig& config) {
   const auto tokens = some_tokens(config);
   const auto memory = std::make_shared<Neurons>(config);
   const std::int64_t handle = register_source(memory);
@@ -159,6 +158,11 @@ TEST(NativeTest, BitsDependNeitherOnThreadsNorOnCalls) {
     EXPECT_EQ(found.size(), 1U) << name(dtype);
   }
   unregister_source(handle);
+}
+
+TEST(NativeTest, BitsDependNeitherOnThreadsNorOnCalls) {
+  expect_one_answer(openlm_like());
+  expect_one_answer(gemma_like());
 }
 
 TEST(NativeTest, AFailedCallLeavesTheContextAsItWas) {

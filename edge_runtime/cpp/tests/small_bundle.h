@@ -61,7 +61,10 @@ inline nlohmann::json small_tokenizer() {
 }
 
 inline NativeConfig small_config() {
-  return {5, kWidth, 2, 2, 32, 96, kSmallVocabulary, 200, 1e5F, true, 1e-5F, true, true, {1, 2, 3, 4}};
+  NativeConfig config = {5,    kWidth,       2,  2, 32, 96, kSmallVocabulary, 200, true, 1e-5F, QkNorm::kWidth,
+                         true, {1, 2, 3, 4}, {}, {}};
+  config.set_layers(1e5F);
+  return config;
 }
 
 inline void write_text(const std::string& path, const std::string& text) { std::ofstream(path) << text; }

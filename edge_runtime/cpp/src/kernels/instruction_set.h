@@ -44,7 +44,8 @@ constexpr Kernels kernels_over() {
                   {nullptr, nullptr, dot<V, Floats<V, DType::kBF16>>, add_floats<V, DType::kBF16>},
                   {I8::prepared_bytes, I8::prepare, dot<V, I8>, add_quantised<V, DType::kI8>},
                   {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
-          .swiglu = swiglu<V>,
+          .swiglu = gated<V, Silu>,
+          .geglu = gated<V, Gelu>,
           .exp = exp_in_place<V>,
           .to_f16 = to_f16<V>,
           .sum = sum_parts<V>};

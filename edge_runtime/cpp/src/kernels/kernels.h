@@ -35,6 +35,10 @@ inline constexpr std::size_t kSegment = 2048;
 inline constexpr std::size_t kMaxRows = 64;
 inline constexpr std::size_t kMaxTokens = 16;
 
+// gelu(x) = x / (1 + e^-u), u = x (kGeluLinear + kGeluCubic x^2): x/2 (1 + tanh(u / 2)) written otherwise.
+inline constexpr float kGeluLinear = 1.59576912F;  // 2 sqrt(2 / pi)
+inline constexpr float kGeluCubic = kGeluLinear * 0.044715F;
+
 // Rows of one matrix, one after another, as docs/bank-format.md lays them out.
 struct Rows {
   const std::byte* data = nullptr;
@@ -67,6 +71,8 @@ struct Kernels {
   std::array<DTypeKernels, 5> of;  // by DType
   // gate[i] = silu(gate[i]) * up[i]
   void (*swiglu)(float* gate, const float* up, std::size_t n) = nullptr;
+  // gate[i] = gelu(gate[i]) * up[i], in the form with tanh
+  void (*geglu)(float* gate, const float* up, std::size_t n) = nullptr;
   // v[i] = e^v[i], for v[i] <= 88; at most two units in the last place off, and 0 or at most 1e-38 below -87.
   void (*exp)(float* v, std::size_t n) = nullptr;
   // As f32_to_f16 rounds; a NaN stays one.

@@ -144,6 +144,13 @@ void swiglu(float* gate, const float* up, std::size_t n) {
   }
 }
 
+void geglu(float* gate, const float* up, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float u = gate[i] * (kGeluLinear + kGeluCubic * gate[i] * gate[i]);
+    gate[i] = gate[i] / (1.0F + std::exp(-u)) * up[i];
+  }
+}
+
 void exp_in_place(float* v, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) v[i] = std::exp(v[i]);
 }
@@ -173,6 +180,7 @@ const Kernels kScalarKernels = {
             {prepared_bytes, prepare, dot<DType::kI8>, add<DType::kI8>},
             {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
     .swiglu = swiglu,
+    .geglu = geglu,
     .exp = exp_in_place,
     .to_f16 = to_f16,
     .sum = sum,

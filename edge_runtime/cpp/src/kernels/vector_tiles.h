@@ -1,4 +1,4 @@
-// What the instruction sets share, over a vector type V: loading rows, SwiGLU, the sum of partial results.
+// What the instruction sets share, over a vector type V: loading rows, gates, the sum of partial results.
 //
 // V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the
 // second operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16,
@@ -80,12 +80,28 @@ typename V::F exp_of(typename V::F u) {
   return V::scale_by_power_of_two(series, n);
 }
 
+// v / (1 + e^-u)
 template <class V>
-typename V::F silu(typename V::F v) {
-  // Beyond these e^-v is infinite or vanishes beside 1. NaN passes through both.
-  const auto u = V::max(V::broadcast(-104.0F), V::min(V::broadcast(104.0F), V::sub(V::zero(), v)));
-  return V::div(v, V::add(V::broadcast(1.0F), exp_of<V>(u)));
+EDGE_INLINE typename V::F times_sigmoid(typename V::F v, typename V::F u) {
+  // Beyond these e^-u is infinite or vanishes beside 1. NaN passes through both.
+  const auto power = V::max(V::broadcast(-104.0F), V::min(V::broadcast(104.0F), V::sub(V::zero(), u)));
+  return V::div(v, V::add(V::broadcast(1.0F), exp_of<V>(power)));
 }
+
+struct Silu {
+  template <class V>
+  EDGE_INLINE static typename V::F of(typename V::F v) {
+    return times_sigmoid<V>(v, v);
+  }
+};
+
+struct Gelu {
+  template <class V>
+  EDGE_INLINE static typename V::F of(typename V::F v) {
+    const auto slope = V::fma(V::mul(v, v), V::broadcast(kGeluCubic), V::broadcast(kGeluLinear));
+    return times_sigmoid<V>(v, V::mul(v, slope));
+  }
+};
 
 template <class V>
 void exp_in_place(float* v, std::size_t n) {
@@ -108,17 +124,17 @@ void to_f16(const float* v, std::size_t n, std::byte* out) {
   }
 }
 
-template <class V>
-void swiglu(float* gate, const float* up, std::size_t n) {
+template <class V, class Activation>
+void gated(float* gate, const float* up, std::size_t n) {
   std::size_t i = 0;
   for (; i + V::kLanes <= n; i += V::kLanes) {
-    V::store(gate + i, V::mul(silu<V>(V::load(gate + i)), V::load(up + i)));
+    V::store(gate + i, V::mul(Activation::template of<V>(V::load(gate + i)), V::load(up + i)));
   }
   if (i < n) {
     const auto tail = [&](const float* from) {
       return load_tail<V, DType::kF32>(reinterpret_cast<const std::byte*>(from), i, n - i);
     };
-    store_tail<V>(gate + i, V::mul(silu<V>(tail(gate)), tail(up)), n - i);
+    store_tail<V>(gate + i, V::mul(Activation::template of<V>(tail(gate)), tail(up)), n - i);
   }
 }
 

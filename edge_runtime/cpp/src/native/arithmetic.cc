@@ -1,7 +1,9 @@
 #include "native/arithmetic.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <numbers>
 
 namespace edge::native {
 namespace {
@@ -23,6 +25,16 @@ float sum_of(std::size_t n, const Term& term) {
   return lanes[0];
 }
 
+float scaled(float frequency, const NativeRope& rope) {
+  if (rope.scaling == NativeRope::Scaling::kLinear) return frequency / rope.factor;
+  if (rope.scaling == NativeRope::Scaling::kLlama3) {
+    const float turns = rope.original_context * frequency / (2 * std::numbers::pi_v<float>);
+    const float kept = std::clamp((turns - rope.low) / (rope.high - rope.low), 0.0F, 1.0F);
+    return frequency * (kept + (1 - kept) / rope.factor);
+  }
+  return frequency;
+}
+
 }  // namespace
 
 void normalise(const float* x, const float* gains, std::size_t n, float eps, bool centred, float* y) {
@@ -33,9 +45,10 @@ void normalise(const float* x, const float* gains, std::size_t n, float eps, boo
   for (std::size_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor * gains[i];
 }
 
-Rotation::Rotation(std::size_t head_dim, float theta) : cosines_(head_dim / 2), sines_(head_dim / 2) {
+Rotation::Rotation(std::size_t head_dim, const NativeRope& rope) : cosines_(head_dim / 2), sines_(head_dim / 2) {
   for (std::size_t i = 0; i < head_dim / 2; ++i) {
-    frequencies_.push_back(std::pow(theta, -static_cast<float>(2 * i) / static_cast<float>(head_dim)));
+    const float frequency = std::pow(rope.theta, -static_cast<float>(2 * i) / static_cast<float>(head_dim));
+    frequencies_.push_back(scaled(frequency, rope));
   }
 }
 

@@ -23,17 +23,18 @@ class Queries {
   }
 
   // The heads of one token: vectors one after another.
-  void set(std::size_t token, const float* heads) {
-    const float scale = 1.0F / std::sqrt(static_cast<float>(dim_));
+  void set(std::size_t token, const float* heads, float scale) {
     float* const to = queries_.data() + token * heads_ * dim_;
     for (std::size_t i = 0; i < heads_ * dim_; ++i) to[i] = heads[i] * scale;
   }
 
-  // `count` keys and values, of the positions from `begin` on; token t sees those before reach + t.
-  void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t begin, std::size_t reach) {
+  // `count` keys and values, of the positions from `begin` on; token t sees the last `window` before reach + t.
+  void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t begin, std::size_t reach,
+            std::size_t window) {
     const auto visible = [&](std::size_t q) {
-      const std::size_t end = std::max(begin, reach + q / heads_);
-      return std::min(count, end - begin);
+      const std::size_t end = reach + q / heads_;
+      const auto here = [&](std::size_t position) { return std::min(count, std::max(begin, position) - begin); };
+      return Visible{here(end - std::min(end, window)), here(end)};
     };
     const kernels::Tokens tokens{reinterpret_cast<const std::byte*>(queries_.data()), dim_ * sizeof(float), count_};
     of_.dot({keys, nullptr, count, nullptr}, tokens, dim_, scores_.data());
@@ -56,18 +57,27 @@ class Queries {
   }
 
  private:
+  // Rows of a chunk: [begin, end).
+  struct Visible {
+    std::size_t begin;
+    std::size_t end;
+  };
+
   // Subtracts the largest score so far, and notes by what earlier sums shrink.
-  void rescale(std::size_t q, std::size_t visible) {
+  void rescale(std::size_t q, Visible visible) {
     float largest = largest_[q];
-    for (std::size_t row = 0; row < visible; ++row) largest = std::max(largest, scores_[row * count_ + q]);
-    shrink_[q] = visible == 0 || largest == largest_[q] ? 1.0F : std::exp(largest_[q] - largest);
+    for (std::size_t row = visible.begin; row < visible.end; ++row) {
+      largest = std::max(largest, scores_[row * count_ + q]);
+    }
+    shrink_[q] = largest == largest_[q] ? 1.0F : std::exp(largest_[q] - largest);
     largest_[q] = largest;
-    for (std::size_t row = 0; row < visible; ++row) scores_[row * count_ + q] -= largest;
+    for (std::size_t row = visible.begin; row < visible.end; ++row) scores_[row * count_ + q] -= largest;
   }
-  void total_up(std::size_t q, std::size_t count, std::size_t visible) {
+  void total_up(std::size_t q, std::size_t count, Visible visible) {
     float total = 0;
-    for (std::size_t row = 0; row < visible; ++row) total += scores_[row * count_ + q];
-    for (std::size_t row = visible; row < count; ++row) scores_[row * count_ + q] = 0;
+    for (std::size_t row = visible.begin; row < visible.end; ++row) total += scores_[row * count_ + q];
+    for (std::size_t row = 0; row < visible.begin; ++row) scores_[row * count_ + q] = 0;
+    for (std::size_t row = visible.end; row < count; ++row) scores_[row * count_ + q] = 0;
     totals_[q] = totals_[q] * shrink_[q] + total;
   }
 
@@ -116,6 +126,7 @@ void attend(const kernels::Kernels& kernels, const NativeConfig& config, const K
   const std::size_t dim = config.head_dim;
   const std::size_t width = config.query_width();
   const std::size_t key_bytes = row_bytes(cache.dtype(), dim);
+  const std::size_t window = config.options[layer].window;
   parallel.run(parts * config.kv_heads, [&](std::size_t task) {
     const std::size_t head = task % config.kv_heads;
     // The last tokens see most: they come first, so that what is left at the end is small.
@@ -123,13 +134,16 @@ void attend(const kernels::Kernels& kernels, const NativeConfig& config, const K
     const std::size_t count = std::min(together, tokens - first);
     const std::size_t column = head * group * dim;
     Queries some(kernels, cache, dim, group, count);
-    for (std::size_t t = 0; t < count; ++t) some.set(t, queries + (first + t) * width + column);
+    for (std::size_t t = 0; t < count; ++t) some.set(t, queries + (first + t) * width + column, config.attention_scale);
     const std::byte* const keys = cache.keys(layer, head);
     const std::byte* const values = cache.values(layer, head);
     const std::size_t end = position + first + count;
-    for (std::size_t begin = 0; begin < end; begin += kPositions) {
-      some.meet(keys + begin * key_bytes, values + begin * key_bytes, std::min(kPositions, end - begin), begin,
-                position + first + 1);
+    // A chunk that nobody sees changes no bit: which of them are left out may depend on the tokens of this task.
+    const std::size_t reach = position + first + 1;
+    const std::size_t seen = reach - std::min(reach, window);
+    for (std::size_t begin = seen / kPositions * kPositions; begin < end; begin += kPositions) {
+      some.meet(keys + begin * key_bytes, values + begin * key_bytes, std::min(kPositions, end - begin), begin, reach,
+                window);
     }
     for (std::size_t t = 0; t < count; ++t) some.get(t, out + (first + t) * width + column);
   });

@@ -35,8 +35,9 @@ class KvCache {
   std::unique_ptr<std::byte[]> data_;
 };
 
-// out[t] of queries [tokens, heads * head_dim], the first of which stands at `position`, over all positions up to its
-// own, whose keys and values are in the cache. A token's result is bitwise the same however tokens are grouped.
+// out[t] of queries [tokens, heads * head_dim], the first of which stands at `position`, over the positions of the
+// layer's window up to its own, whose keys and values are in the cache. A token's result is bitwise the same however
+// tokens are grouped.
 void attend(const kernels::Kernels& kernels, const NativeConfig& config, const KvCache& cache, std::size_t layer,
             const float* queries, std::size_t tokens, std::size_t position, float* out, Parallel& parallel);
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "native/arithmetic.h"
 #include "native/attention.h"
 #include "native/feed_forward.h"
+#include "native/heads.h"
 #include "native/inputs.h"
 #include "native/product.h"
 #include "native/thread_team.h"
@@ -57,13 +59,16 @@ struct NativeContext::Impl {
         kernels(kernels::active_kernels()),
         products(kernels, kernels::active_packed_kernels()),
         inputs(kernels::active_packed_kernels()),
-        feed_forward(kernels, kernels::active_packed_kernels(), parallel),
+        feed_forward(kernels, kernels::active_packed_kernels(), parallel, of.activation),
         cache(of, model.kv_dtype()),
+        heads(of),
         logits(of.vocab_size) {}
 
   void make_room(std::size_t tokens);
   void embed(std::span<const std::int64_t> tokens, std::size_t position);
   void normalise(const float* gains, DType dtype, std::size_t tokens);
+  float* begin_branch(std::size_t tokens);
+  void end_branch(const float* gains, std::size_t tokens);
   void attention(std::size_t layer, std::size_t tokens, std::size_t position);
   Status through_layers(std::size_t tokens, std::size_t position, MemorySource* memory);
   void head(std::size_t last);
@@ -85,9 +90,11 @@ struct NativeContext::Impl {
   native::Inputs inputs;  // of the matrix whose turn it is
   native::FeedForward feed_forward;
   native::KvCache cache;
-  std::vector<native::Rotation> rotations;  // a token of the chunk
-  std::vector<float> stream;                // [tokens, d]: the residual stream
-  std::vector<float> normed;                // [tokens, d]
+  std::size_t room = 0;  // tokens that the following have room for
+  native::Heads heads;
+  std::vector<float> stream;  // [tokens, d]: the residual stream
+  std::vector<float> normed;  // [tokens, d]: what a branch reads
+  std::vector<float> branch;  // [tokens, d]: what it gives, where that is normalised
   std::vector<float> qkv;
   std::vector<float> queries;
   std::vector<float> attended;
@@ -96,10 +103,12 @@ struct NativeContext::Impl {
 };
 
 void NativeContext::Impl::make_room(std::size_t tokens) {
-  if (tokens <= rotations.size()) return;
-  rotations.assign(tokens, native::Rotation(config.head_dim, config.rope_theta));
+  if (tokens <= room) return;
+  room = tokens;
+  heads.make_room(tokens);
   stream.resize(tokens * config.d_model);
   normed.resize(tokens * config.d_model);
+  if (config.post_norm) branch.resize(tokens * config.d_model);
   qkv.resize(tokens * (config.query_width() + 2 * config.kv_width()));
   queries.resize(tokens * config.query_width());
   attended.resize(tokens * config.query_width());
@@ -108,19 +117,44 @@ void NativeContext::Impl::make_room(std::size_t tokens) {
 void NativeContext::Impl::embed(std::span<const std::int64_t> tokens, std::size_t position) {
   const std::size_t d = config.d_model;
   for_each_token(tokens.size(), [&](std::size_t t) {
-    rotations[t].turn_to(position + t);
-    weights.embedding.row(static_cast<std::size_t>(tokens[t]), {stream.data() + t * d, d});
+    heads.turn_to(t, position + t);
+    const std::span<float> row(stream.data() + t * d, d);
+    weights.embedding.row(static_cast<std::size_t>(tokens[t]), row);
+    if (config.embedding_scale != 1) {
+      for (float& value : row) value *= config.embedding_scale;
+    }
   });
 }
 
-// The stream, normalised, as the inputs of matrices of this dtype.
+// The stream, normalised where there are gains, as the inputs of matrices of this dtype.
 void NativeContext::Impl::normalise(const float* gains, DType dtype, std::size_t tokens) {
   const std::size_t d = config.d_model;
   inputs.shape(dtype, d, tokens);
   for_each_token(tokens, [&](std::size_t t) {
     float* const y = normed.data() + t * d;
-    native::normalise(stream.data() + t * d, gains, d, config.norm_eps, config.centred_norm, y);
+    if (gains == nullptr) {
+      std::copy_n(stream.data() + t * d, d, y);
+    } else {
+      native::normalise(stream.data() + t * d, gains, d, config.norm_eps, config.centred_norm, y);
+    }
     inputs.set(t, 0, d, y);
+  });
+}
+
+// What a branch adds to: the stream, or, where its sum is normalised first, zeros.
+float* NativeContext::Impl::begin_branch(std::size_t tokens) {
+  if (!config.post_norm) return stream.data();
+  std::fill_n(branch.begin(), tokens * config.d_model, 0.0F);
+  return branch.data();
+}
+
+void NativeContext::Impl::end_branch(const float* gains, std::size_t tokens) {
+  if (!config.post_norm) return;
+  const std::size_t d = config.d_model;
+  for_each_token(tokens, [&](std::size_t t) {
+    float* const y = branch.data() + t * d;
+    native::normalise(y, gains, d, config.norm_eps, config.centred_norm, y);
+    native::add_to(stream.data() + t * d, y, d);
   });
 }
 
@@ -133,22 +167,18 @@ void NativeContext::Impl::attention(std::size_t layer, std::size_t tokens, std::
   const std::size_t width = query_width + 2 * kv_width;
   products.run(of.qkv, inputs, parallel, [&](const native::Tile& tile) {
     for (std::size_t t = 0; t < tile.tokens; ++t) {
-      std::copy_n(tile.values + t * native::kTileRows, tile.rows,
-                  qkv.data() + (tile.first_token + t) * width + tile.first_row);
+      float* const to = qkv.data() + (tile.first_token + t) * width + tile.first_row;
+      std::copy_n(tile.values + t * native::kTileRows, tile.rows, to);
+      if (of.qkv_bias != nullptr) native::add_to(to, of.qkv_bias + tile.first_row, tile.rows);
     }
   });
   for_each_token(tokens, [&](std::size_t t) {
     float* const query = qkv.data() + t * width;
     float* const key = query + query_width;
     const float* const value = key + kv_width;
-    if (config.qk_norm) {
-      native::normalise(query, of.q_norm, query_width, config.norm_eps, config.centred_norm, query);
-      native::normalise(key, of.k_norm, kv_width, config.norm_eps, config.centred_norm, key);
-    }
-    for (std::size_t head = 0; head < config.heads; ++head) rotations[t].apply(query + head * dim);
+    heads.prepare(of, config.options[layer], t, query, key);
     std::copy_n(query, query_width, queries.data() + t * query_width);
     for (std::size_t head = 0; head < config.kv_heads; ++head) {
-      rotations[t].apply(key + head * dim);
       cache.store(kernels, cache.keys(layer, head), position + t, key + head * dim);
       cache.store(kernels, cache.values(layer, head), position + t, value + head * dim);
     }
@@ -156,12 +186,15 @@ void NativeContext::Impl::attention(std::size_t layer, std::size_t tokens, std::
   native::attend(kernels, config, cache, layer, queries.data(), tokens, position, attended.data(), parallel);
   inputs.shape(of.attention_out.dtype, query_width, tokens);
   for_each_token(tokens, [&](std::size_t t) { inputs.set(t, 0, query_width, attended.data() + t * query_width); });
+  float* const sum = begin_branch(tokens);
   products.run(of.attention_out, inputs, parallel, [&](const native::Tile& tile) {
     for (std::size_t t = 0; t < tile.tokens; ++t) {
-      native::add_to(stream.data() + (tile.first_token + t) * d + tile.first_row, tile.values + t * native::kTileRows,
-                     tile.rows);
+      float* const to = sum + (tile.first_token + t) * d + tile.first_row;
+      native::add_to(to, tile.values + t * native::kTileRows, tile.rows);
+      if (of.attention_out_bias != nullptr) native::add_to(to, of.attention_out_bias + tile.first_row, tile.rows);
     }
   });
+  end_branch(of.attention_post_norm, tokens);
 }
 
 Status NativeContext::Impl::through_layers(std::size_t tokens, std::size_t position, MemorySource* memory) {
@@ -179,7 +212,8 @@ Status NativeContext::Impl::through_layers(std::size_t tokens, std::size_t posit
       }
       ++carrier;
     }
-    feed_forward(layer, inputs, normed.data(), leased, stream.data());
+    feed_forward(layer, inputs, normed.data(), leased, begin_branch(tokens));
+    end_branch(layer.ffn_post_norm, tokens);
   }
   return {};
 }
@@ -191,6 +225,9 @@ void NativeContext::Impl::head(std::size_t last) {
   inputs.set(0, 0, d, normed.data());
   products.run(weights.head, inputs, parallel,
                [&](const native::Tile& tile) { std::copy_n(tile.values, tile.rows, logits.data() + tile.first_row); });
+  if (const float cap = config.logit_softcap; cap > 0) {
+    for (float& logit : logits) logit = cap * std::tanh(logit / cap);
+  }
 }
 
 NativeContext::NativeContext(std::shared_ptr<NativeModel> model)

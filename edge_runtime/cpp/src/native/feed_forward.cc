@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "memory_tasks.h"
+#include "native/arithmetic.h"
 #include "native/stored.h"
 
 namespace edge::native {
@@ -42,7 +43,12 @@ void FeedForward::expand(const Layer& layer, const Inputs& x, const float* float
       products_.multiply(layer.up, first, neurons, x, t, some, ups.data());
       for (std::size_t i = 0; i < some; ++i) {
         float* const hidden = gates.data() + i * kTileRows;
-        kernels_.swiglu(hidden, ups.data() + i * kTileRows, neurons);
+        float* const up = ups.data() + i * kTileRows;
+        if (layer.gate_bias != nullptr) {
+          add_to(hidden, layer.gate_bias + first, neurons);
+          add_to(up, layer.up_bias + first, neurons);
+        }
+        gate_(hidden, up, neurons);
         hidden_.set(t + i, first, neurons, hidden);
       }
     }
@@ -51,7 +57,7 @@ void FeedForward::expand(const Layer& layer, const Inputs& x, const float* float
 }
 
 void FeedForward::operator()(const Layer& layer, const Inputs& x, const float* floats,
-                             std::span<const MemoryRows> memory, float* stream) {
+                             std::span<const MemoryRows> memory, float* to) {
   const auto has_rows = [](const MemoryRows& block) { return block.rows > 0; };
   if (std::none_of(memory.begin(), memory.end(), has_rows)) memory = {};
   hidden_.shape(layer.down.dtype, layer.down.columns, x.tokens());
@@ -62,9 +68,10 @@ void FeedForward::operator()(const Layer& layer, const Inputs& x, const float* f
       const std::size_t at = (tile.first_token + t) * d + tile.first_row;
       const float* const from = tile.values + t * kTileRows;
       for (std::size_t row = 0; row < tile.rows; ++row) {
-        const float sum = stream[at + row] + from[row];
-        stream[at + row] = memory.empty() ? sum : sum + added_[at + row];
+        const float sum = to[at + row] + from[row];
+        to[at + row] = memory.empty() ? sum : sum + added_[at + row];
       }
+      if (layer.down_bias != nullptr) add_to(to + at, layer.down_bias + tile.first_row, tile.rows);
     }
   });
 }

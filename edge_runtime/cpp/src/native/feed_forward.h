@@ -1,5 +1,5 @@
-// A decoder's FFN: y = W3 (silu(W1 x) * (W2 x)), with FFN memory as further neurons of it (Pouransari et al. 2025,
-// section 2, appendix I).
+// A decoder's FFN: y = W3 (a(W1 x) * (W2 x)), a its activation, with FFN memory as further neurons of it, whose
+// activation is silu (Pouransari et al. 2025, section 2, appendix I).
 #pragma once
 
 #include <cstddef>
@@ -16,19 +16,23 @@ namespace edge::native {
 
 class FeedForward {
  public:
-  FeedForward(const kernels::Kernels& floats, const kernels::PackedKernels& packed, Parallel& parallel)
-      : kernels_(floats), products_(floats, packed), parallel_(parallel), hidden_(packed) {}
+  FeedForward(const kernels::Kernels& floats, const kernels::PackedKernels& packed, Parallel& parallel,
+              Activation activation)
+      : gate_(activation == Activation::kSilu ? floats.swiglu : floats.geglu),
+        products_(floats, packed),
+        parallel_(parallel),
+        hidden_(packed) {}
 
-  // stream[t] += the layer's output and then the memory's, for every token of x. `floats` is x as it was before it was
+  // to[t] += the layer's output and then the memory's, for every token of x. `floats` is x as it was before it was
   // rounded, [tokens, d], which memory reads. `memory` may be empty.
   void operator()(const Layer& layer, const Inputs& x, const float* floats, std::span<const MemoryRows> memory,
-                  float* stream);
+                  float* to);
 
  private:
   // The hidden values, and at once the pieces of the memory.
   void expand(const Layer& layer, const Inputs& x, const float* floats, std::span<const MemoryRows> memory);
 
-  const kernels::Kernels& kernels_;
+  void (*gate_)(float* gate, const float* up, std::size_t n);
   Products products_;
   Parallel& parallel_;
   Inputs hidden_;

@@ -15,7 +15,8 @@ namespace {
 // Looks tensors up and keeps the first thing that is wrong.
 class Finder {
  public:
-  Finder(const SafetensorsHeader& header, const MappedBytes& file) : header_(header), file_(file) {}
+  Finder(const SafetensorsHeader& header, const std::string& name, const std::byte* data)
+      : header_(header), name_(name), data_(data) {}
 
   // The tensor in whichever dtype the file has it.
   Matrix matrix(const NativeTensor& wanted) {
@@ -37,7 +38,7 @@ class Finder {
     if (is_packed(tensor.dtype)) matrix.scales = scales(tensor);
     return matrix;
   }
-  const float* gains(const NativeTensor& wanted) {
+  const float* vector(const NativeTensor& wanted) {
     const Matrix found = matrix(wanted);
     if (found.data != nullptr && found.dtype != DType::kF32) keep("the tensor '" + wanted.name + "' is not F32");
     return reinterpret_cast<const float*>(found.data);
@@ -70,14 +71,15 @@ class Finder {
     if ((header_.data_start + entry.begin) % kAlignment != 0) {
       keep("the tensor '" + name + "' does not begin at a multiple of " + std::to_string(kAlignment) + " bytes");
     }
-    return file_.data() + header_.data_start + entry.begin;
+    return data_ + header_.data_start + entry.begin;
   }
   void keep(const std::string& what) {
-    if (status_) status_ = fail(ErrorCode::kBadFormat, file_.name() + ": " + what + ": export the anchor again");
+    if (status_) status_ = fail(ErrorCode::kBadFormat, name_ + ": " + what + ": export the anchor again");
   }
 
   const SafetensorsHeader& header_;
-  const MappedBytes& file_;
+  const std::string& name_;
+  const std::byte* data_;
   Status status_;
 };
 
@@ -101,7 +103,14 @@ void Matrix::row(std::size_t index, std::span<float> out) const {
 Result<Weights> Weights::open(const std::string& path, const NativeConfig& config) {
   auto file = MappedBytes::open(path);
   if (!file) return tl::make_unexpected(std::move(file.error()));
-  const auto header = read_safetensors_header(**file);
+  auto weights = read(**file, (*file)->data(), config);
+  if (weights) weights->file = std::move(*file);
+  return weights;
+}
+
+Result<Weights> Weights::read(const ByteSource& source, const std::byte* data, const NativeConfig& config) {
+  const std::string& path = source.name();
+  const auto header = read_safetensors_header(source);
   if (!header) return tl::make_unexpected(header.error());
   const auto format = metadata_text(*header, path, "format");
   if (!format || *format != kFormat) {
@@ -111,31 +120,36 @@ Result<Weights> Weights::open(const std::string& path, const NativeConfig& confi
     return fail(ErrorCode::kUnsupported,
                 version.error().message + ": export the anchor again, or update edge-runtime if it is newer");
   }
-  Finder find(*header, **file);
+  Finder find(*header, path, data);
   Weights weights;
   weights.layers.resize(config.layers);
   // In the order of native_tensors, whose dtype for matrices is only a proposal.
   const std::vector<NativeTensor> tensors = native_tensors(config, DType::kF32);
   auto next = tensors.begin();
+  const auto vector_if = [&](bool there) { return there ? find.vector(*next++) : nullptr; };
   weights.embedding = find.matrix(*next++);
   for (Layer& layer : weights.layers) {
-    layer.attention_norm = find.gains(*next++);
+    layer.attention_norm = vector_if(config.pre_norm);
     layer.qkv = find.matrix(*next++);
-    if (config.qk_norm) {
-      layer.q_norm = find.gains(*next++);
-      layer.k_norm = find.gains(*next++);
-    }
+    layer.qkv_bias = vector_if(config.qkv_bias);
+    layer.q_norm = vector_if(config.qk_norm != QkNorm::kNone);
+    layer.k_norm = vector_if(config.qk_norm != QkNorm::kNone);
     layer.attention_out = find.matrix(*next++);
-    layer.ffn_norm = find.gains(*next++);
+    layer.attention_out_bias = vector_if(config.output_bias);
+    layer.attention_post_norm = vector_if(config.post_norm);
+    layer.ffn_norm = vector_if(config.pre_norm);
     layer.gate = find.matrix(*next++);
+    layer.gate_bias = vector_if(config.ffn_bias);
     layer.up = find.matrix(*next++);
+    layer.up_bias = vector_if(config.ffn_bias);
     find.require(layer.gate.dtype == layer.up.dtype, "a layer's 'gate' and 'up' differ in dtype");
     layer.down = find.matrix(*next++);
+    layer.down_bias = vector_if(config.ffn_bias);
+    layer.ffn_post_norm = vector_if(config.post_norm);
   }
-  weights.norm = find.gains(*next++);
+  weights.norm = find.vector(*next++);
   weights.head = config.tied_embeddings ? weights.embedding : find.matrix(*next++);
   if (!find.status()) return tl::make_unexpected(find.status().error());
-  weights.file = std::move(*file);
   return weights;
 }
 

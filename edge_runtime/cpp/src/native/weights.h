@@ -10,6 +10,10 @@
 #include "edge_runtime/dtype.h"
 #include "edge_runtime/native_config.h"
 
+namespace edge {
+class ByteSource;
+}
+
 namespace edge::native {
 
 class MappedBytes;
@@ -26,11 +30,19 @@ struct Matrix {
   void row(std::size_t index, std::span<float> out) const;
 };
 
+// Gains and biases are null where the anchor has none.
 struct Layer {
   const float* attention_norm = nullptr;
-  const float* q_norm = nullptr;  // null, with k_norm, without QK-norm
+  const float* qkv_bias = nullptr;
+  const float* q_norm = nullptr;
   const float* k_norm = nullptr;
+  const float* attention_out_bias = nullptr;
+  const float* attention_post_norm = nullptr;
   const float* ffn_norm = nullptr;
+  const float* gate_bias = nullptr;
+  const float* up_bias = nullptr;
+  const float* down_bias = nullptr;
+  const float* ffn_post_norm = nullptr;
   Matrix qkv;
   Matrix attention_out;
   Matrix gate;  // W1, a row a neuron
@@ -43,6 +55,8 @@ struct Weights {
   // REQUIRES that the file is never truncated in place while it is open. kNotFound, kIo, kTruncated, kBadFormat,
   // kUnsupported.
   static Result<Weights> open(const std::string& path, const NativeConfig& config);
+  // The same of a file whose bytes lie at `data` and stay there. The seam for fuzzing.
+  static Result<Weights> read(const ByteSource& source, const std::byte* data, const NativeConfig& config);
 
   Matrix embedding;
   Matrix head;  // the embedding where they are tied

@@ -6,6 +6,12 @@
 namespace edge::text {
 namespace {
 
+// Whatever kind of value stands there.
+bool is_number(const nlohmann::json& object, const char* key, int number) {
+  const auto found = object.find(key);
+  return found != object.end() && *found == number;
+}
+
 Status add(const nlohmann::json& step, Decoder& decoder) {
   const std::string type = text_of(step, "type");
   if (type == "ByteLevel") {
@@ -19,8 +25,8 @@ Status add(const nlohmann::json& step, Decoder& decoder) {
   } else if (type == "Replace" && step.contains("pattern") && text_of(step, "content") == " " &&
              !text_of(step["pattern"], "String").empty()) {
     decoder.space = text_of(step["pattern"], "String");
-  } else if (type == "Strip" && text_of(step, "content") == " " && step.value("start", 0) == 1 &&
-             step.value("stop", 0) == 0) {
+  } else if (type == "Strip" && text_of(step, "content") == " " && is_number(step, "start", 1) &&
+             is_number(step, "stop", 0)) {
     decoder.strips = true;
   } else if (type != "Fuse") {
     return fail(ErrorCode::kUnsupported,
