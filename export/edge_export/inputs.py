@@ -134,8 +134,6 @@ def _memories(source: Source, decoder: Decoder) -> Memories:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadFormatError(f"{path}: it does not say what its memories are ({error!r})") from None
     _check_embedder(source, found)
-    if config.kind != "ffn":
-        raise BadFormatError(f"{path}: memory of kind {config.kind}: a bundle carries ffn only")
     _check_anchor(source, found)
     if not all(0 <= layer < len(decoder.config.layers) for layer in config.layers):
         raise BadFormatError(f"{path}: memories in layers {list(config.layers)} of an anchor that has fewer")
