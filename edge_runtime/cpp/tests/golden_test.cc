@@ -41,7 +41,9 @@ std::vector<float> numbered(std::uint64_t number, std::uint64_t count) {
 
 std::vector<float> golden_values(std::uint64_t node) {
   std::vector<float> values = numbered(node, kBlockValues);
-  for (std::uint64_t i = 0; i < std::uint64_t{2} * kGoldenWidth; ++i) values[i] *= i < kGoldenWidth ? 0 : 0x1p-20F;
+  for (std::uint64_t i = 0; i < std::uint64_t{2} * kGoldenWidth; ++i) {
+    values[i] = i < kGoldenWidth ? 0.0F : values[i] * 0x1p-20F;
+  }
   return values;
 }
 
