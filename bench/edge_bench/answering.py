@@ -7,7 +7,6 @@ of the benchmark.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -180,14 +179,3 @@ class Answering:
             }
             for level in levels
         }
-
-
-OPERATIONS: tuple[Callable[..., Any], ...] = (
-    Answering.load,
-    Answering.open,
-    Answering.speed,
-    Answering.answer,
-    Answering.fetch,
-    Answering.resident,
-    Answering.memory,
-)

@@ -13,6 +13,7 @@ from edge_bench.cgroup import MemoryGroup
 from edge_runtime.errors import EdgeRuntimeError
 
 COMMAND = (sys.executable, "-m", "edge_bench.worker")
+SUBJECT = "edge_bench.answering:Answering"
 
 
 class WorkerEndedError(EdgeRuntimeError):
@@ -22,12 +23,16 @@ class WorkerEndedError(EdgeRuntimeError):
 
 
 class Remote:
-    """A worker, in a control group where one is given. Use as a context: the worker ends with it. Not thread-safe."""
+    """A worker, in a control group where one is given. Use as a context: the worker ends with it. Not thread-safe.
 
-    def __init__(self, group: MemoryGroup | None = None) -> None:
+    subject: module:class of what it makes and asks.
+    """
+
+    def __init__(self, group: MemoryGroup | None = None, subject: str = SUBJECT) -> None:
+        command = (*COMMAND, subject)
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # closed with the worker
         self._process = subprocess.Popen(
-            COMMAND if group is None else group.command(COMMAND),
+            command if group is None else group.command(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -14,7 +14,7 @@ from edge_export.source import DTYPES
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
 
-AT_4_BITS = {"executorch": "8da4w", "native": "i4"}
+AT_4_BITS = {"executorch": "8da4w", "native": "i4", "onnx": "8da4w"}
 
 
 def parameters(text: str) -> float:
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="executorch",
         choices=tuple(AT_4_BITS),
         help="of the program; native streams its weights, so that writing never takes more than 1 GB of memory; "
-        "executorch lowers them once, with several times the anchor in f32 (default: executorch)",
+        "executorch and onnx export them once, with several times the anchor in f32 (default: executorch)",
     )
     parser.add_argument(
         "--anchor-dtype",

@@ -29,7 +29,7 @@ from edge_bench.banks import (
     require_space,
     sample_nodes,
 )
-from edge_bench.programs import cached_embedder, cached_program
+from edge_bench.programs import ENTRY, cached_embedder, cached_onnx, cached_program
 from edge_bench.synthetic_native import ROUTER_PATH, write_random_native, write_random_router
 from edge_runtime import _core
 from edge_runtime.errors import InvalidArgumentError
@@ -46,9 +46,10 @@ OTHER_BYTES = 400e6  # of programs, tokenizer and tree, at most
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch or
-    native, whose names anchor_dtype takes: executorch's program is lowered, with MiniLM as the router; native's is
-    streamed, with a router that needs no engine. sparse: a bank of holes, for what is resident and never for time."""
+    """A bundle's plan. bank_parameters: None for the whole tree; memory_dtype f16, i8 or i4; engine executorch, onnx or
+    native, whose names anchor_dtype takes: executorch's program is lowered, with MiniLM as the router; onnx's is
+    exported and native's streamed, with a router that needs no engine. sparse: a bank of holes, for what is resident
+    and never for time."""
 
     name: str
     bank_parameters: float | None = None
@@ -144,10 +145,15 @@ class Synthetic:
         tokenizer.save(str(out / "tokenizer.json"))
         state = {"format": "edge-runtime.state", "schema": 1, "revision": 1, "blocked": [], "removed": []}
         (out / "memory/state-1.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-        if self.engine == "native":
-            path = out / self._program["path"]
-            report(f"{path.name}: random weights, {self.anchor_dtype}")
-            write_random_native(path, self.anchor.to_manifest(), self.anchor_dtype, self.seed)
+        if self.engine != "executorch":
+            if self.engine == "native":
+                path = out / self._program["path"]
+                report(f"{path.name}: random weights, {self.anchor_dtype}")
+                write_random_native(path, self.anchor.to_manifest(), self.anchor_dtype, self.seed)
+            else:
+                shutil.copytree(
+                    self._onnx(report), out, ignore=shutil.ignore_patterns(ENTRY), dirs_exist_ok=True
+                )
             router = out / self._embedder["path"]
             write_random_router(router, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed)
         else:
@@ -181,8 +187,14 @@ class Synthetic:
             documents.append(count)
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
 
+    def _onnx(self, report: Callable[[str], None] = lambda _: None) -> Path:
+        return cached_onnx(self.anchor, self.bank, self.anchor_dtype, MAX_PREFILL, self.seed, report)
+
     @property
     def _program(self) -> dict[str, Any]:
+        if self.engine == "onnx":
+            entry: dict[str, Any] = json.loads((self._onnx() / ENTRY).read_text(encoding="utf-8"))
+            return entry
         from edge_export.native import PATH
         from edge_export.programs import program_entry
 
@@ -191,7 +203,7 @@ class Synthetic:
 
     @property
     def _embedder(self) -> dict[str, Any]:
-        if self.engine == "native":
+        if self.engine != "executorch":
             return {
                 "name": "static",
                 "engine": "static",

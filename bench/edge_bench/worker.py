@@ -1,5 +1,9 @@
 """The process that an engine is measured in: requests as JSON lines on its input, replies on its output.
 
+    python -m edge_bench.worker edge_bench.answering:Answering
+
+A request calls one of the public methods of the class that is named:
+
     {"do": "speed", "tokens": 128, "decode": false, "memory": "none"}   ->   {"value": 0.0421}
 
 A request that fails is answered by {"error": one line}. Whatever libraries print goes to the standard error.
@@ -7,20 +11,21 @@ A request that fails is answered by {"error": one line}. Whatever libraries prin
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 from typing import Any
 
-from edge_bench.answering import OPERATIONS, Answering
 from edge_runtime.errors import EdgeRuntimeError
 
 
-def reply(answering: Answering, line: str) -> dict[str, Any]:
+def reply(subject: object, line: str) -> dict[str, Any]:
     request = json.loads(line)
-    operation = {one.__name__: one for one in OPERATIONS}[request.pop("do")]
+    name = request.pop("do")
+    assert not name.startswith("_")
     try:
-        return {"value": operation(answering, **request)}
+        return {"value": getattr(subject, name)(**request)}
     except (EdgeRuntimeError, OSError, ImportError) as error:
         return {"error": " ".join(str(error).split()) or type(error).__name__}
 
@@ -29,9 +34,10 @@ def main() -> int:
     # A library that prints must not break a line of ours.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        answering = Answering()
+        module, _, name = sys.argv[1].partition(":")
+        subject = getattr(importlib.import_module(module), name)()
         for line in sys.stdin:
-            print(json.dumps(reply(answering, line)), file=out, flush=True)
+            print(json.dumps(reply(subject, line)), file=out, flush=True)
     return 0
 
 

@@ -13,7 +13,7 @@ from edge_bench._native import has_io_uring
 from edge_bench.banks import Bank
 from edge_bench.contestants import PagerContestant, Target
 from edge_bench.leases import sibling_switches, switches
-from edge_bench.peers import MemmapContestant, make_peers
+from edge_bench.file_readers import MemmapContestant, make_peers
 from edge_runtime.errors import StorageError
 
 PLAN = suite.Plan(
@@ -216,7 +216,7 @@ def test_a_missing_peer_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "mmap_ninja", None)
-    monkeypatch.delitem(sys.modules, "edge_bench.peers")
+    monkeypatch.delitem(sys.modules, "edge_bench.file_readers")
     monkeypatch.delitem(sys.modules, "edge_bench.suite")
     assert iobench.main(["--quick", "-o", str(tmp_path)]) == 1
     error = capsys.readouterr().err.strip()

@@ -95,7 +95,8 @@ def measure(
             raise UnsupportedError("; ".join(f"{one['what']}: {one['why']}" for one in skipped))
         memories = MEMORIES if all(one["opened"]["fetchable"] for one in engines.values()) else ("none",)
         say(f"{', '.join(test.name for test in tests)}: {plan.repetitions} repetitions")
-        speeds = measure_speeds(workers, tests, memories, plan.repetitions, plan.warm_up)
+        turns = [(name, test, memory) for name in workers for test in tests for memory in memories]
+        speeds = measure_speeds(workers, turns, plan.repetitions, plan.warm_up)
     return {
         "schema": SCHEMA,
         "tool": TOOL,

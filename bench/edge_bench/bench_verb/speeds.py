@@ -28,20 +28,15 @@ class Test:
 
 
 def measure_speeds(
-    workers: Mapping[str, Remote],
-    tests: Sequence[Test],
-    memories: Sequence[str],
-    repetitions: int,
-    warm_up: bool,
+    workers: Mapping[str, Remote], turns: Sequence[tuple[str, Test, str]], repetitions: int, warm_up: bool
 ) -> list[dict[str, Any]]:
-    """A row an engine, test and memory. REQUIRES that the tests fit the contexts.
+    """A row for each of the turns, which are (worker, test, memory). REQUIRES that the tests fit the contexts.
 
     All take turns within a repetition, in an order that is drawn anew, so that a disturbed moment hits all of them.
     """
     seconds: dict[tuple[str, Test, str], list[float]] = {}
     order = random.Random(0)
     for turn in range(-1 if warm_up else 0, repetitions):
-        turns = [(name, test, memory) for name in workers for test in tests for memory in memories]
         for name, test, memory in order.sample(turns, len(turns)):
             decode = test.kind == "tg"
             tokens = min(test.tokens, WARM_UP_TOKENS) if decode and turn < 0 else test.tokens
@@ -50,9 +45,7 @@ def measure_speeds(
                 seconds.setdefault((name, test, memory), []).append(taken)
     return [
         row(name, test, memory, taken, seconds.get((name, test, "none")) if memory != "none" else None)
-        for name in workers
-        for test in tests
-        for memory in memories
+        for name, test, memory in turns
         for taken in [seconds[name, test, memory]]
     ]
 

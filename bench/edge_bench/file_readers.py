@@ -1,4 +1,4 @@
-"""The peers: how else one reads a row of a file from Python.
+"""Other readers: how else one reads a row of a file from Python.
 
 Their best case: what can be copied out is copied into memory that is there already, by numpy: torch copies on several
 threads, which wait for one another for tens of milliseconds where other work takes a core away.

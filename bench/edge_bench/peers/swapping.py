@@ -1,0 +1,35 @@
+"""What changing memory, or an adapter, costs the next token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypedDict
+
+import numpy as np
+
+STATES = ("cold", "preloaded", "resident")
+"""Of what is swapped in: nowhere in memory; in the page cache; wherever the runtime keeps it ready for use."""
+TOKENS = 9
+
+
+class Swap(TypedDict):
+    call_ms: float  # of the calls that swap
+    delay_ms: float  # with the first token after them, less what a token takes later: who loads lazily pays here
+
+
+def timed_swap(swap: Callable[[], None], token: Callable[[], None]) -> Swap:
+    """REQUIRES that something else of the same kind is in use, and that the context has room for TOKENS + 1 tokens."""
+    token()
+    start = time.perf_counter()
+    swap()
+    swapped = time.perf_counter()
+    token()
+    first = time.perf_counter()
+    later = []
+    for _ in range(TOKENS):
+        begun = time.perf_counter()
+        token()
+        later.append(time.perf_counter() - begun)
+    delay = first - start - float(np.median(later))
+    return {"call_ms": 1e3 * (swapped - start), "delay_ms": 1e3 * delay}
