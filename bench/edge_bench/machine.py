@@ -12,7 +12,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("edge-runtime", "numpy", "safetensors", "mmap-ninja", "torch", "executorch", "onnxruntime")
+PACKAGES = (
+    "edge-runtime",
+    "numpy",
+    "safetensors",
+    "mmap-ninja",
+    "torch",
+    "executorch",
+    "onnxruntime",
+    "llama-cpp-python",
+)
 QUEUE = ("rotational", "scheduler", "read_ahead_kb", "max_sectors_kb", "nr_requests")
 
 

@@ -38,6 +38,7 @@ TOLD = {
         "What memory costs in time", "edge_bench.kernel_report:markdown", "edge_bench.kernel_report:draw"
     ),
     "edge_bench.iobench": Told("Reading blocks", "edge_bench.report:markdown", "edge_bench.plot:draw"),
+    "edge_bench.peers": Told("Beside other runtimes", "edge_bench.peers.tables:markdown"),
     "edge_bench.answer_limit": Told("Answers under a limit", "edge_bench.answer_limit:markdown"),
 }
 

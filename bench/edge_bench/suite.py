@@ -19,10 +19,10 @@ from edge_bench.contestants import (
     RawSetting,
     Target,
 )
+from edge_bench.file_readers import MemmapContestant, level_array, make_peers
 from edge_bench.leases import sibling_switches, warm_leases
 from edge_bench.measure import Ratio, Times, interleave
 from edge_bench.page_cache import warm
-from edge_bench.file_readers import MemmapContestant, level_array, make_peers
 from edge_runtime.errors import StorageError
 from edge_runtime.pager import StorageKind
 

@@ -157,8 +157,7 @@ class Synthetic:
             router = out / self._embedder["path"]
             write_random_router(router, tokenizer.get_vocab_size(), EMBEDDING_DIM, self.seed)
         else:
-            program = cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
-            shutil.copyfile(program, out / self._program["path"])
+            shutil.copyfile(self._executorch(report), out / self._program["path"])
             embedder, embedder_tokenizer = cached_embedder(report)
             shutil.copyfile(embedder, out / "router/minilm.pte")
             shutil.copyfile(embedder_tokenizer, out / "router/minilm.tokenizer.json")
@@ -186,6 +185,15 @@ class Synthetic:
             count[kept] = 1
             documents.append(count)
         _core.write_tree(str(path), self.bank.fanout, centroids, documents)
+
+    def program_key(self, report: Callable[[str], None]) -> str:
+        """Changes with what the program is made by. It is made, where it is not there: minutes."""
+        if self.engine == "native":
+            return self.anchor_dtype
+        return (self._onnx if self.engine == "onnx" else self._executorch)(report).name
+
+    def _executorch(self, report: Callable[[str], None]) -> Path:
+        return cached_program(self.anchor, self.anchor_dtype, MAX_PREFILL, self.seed, report)
 
     def _onnx(self, report: Callable[[str], None] = lambda _: None) -> Path:
         return cached_onnx(self.anchor, self.bank, self.anchor_dtype, MAX_PREFILL, self.seed, report)

@@ -12,8 +12,8 @@ from edge_bench import iobench, plot, report, suite
 from edge_bench._native import has_io_uring
 from edge_bench.banks import Bank
 from edge_bench.contestants import PagerContestant, Target
-from edge_bench.leases import sibling_switches, switches
 from edge_bench.file_readers import MemmapContestant, make_peers
+from edge_bench.leases import sibling_switches, switches
 from edge_runtime.errors import StorageError
 
 PLAN = suite.Plan(

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from edge_pretrain.model import AnchorConfig
 
 DOUBLED = "320M"
-"""As deep as the 160M anchor and wider: 2.0 times its parameters. Pouransari et al. 2025 find the anchor with its fetched
-memory as good as a dense model of that size."""
+"""As deep as the 160M anchor and wider: 2.0 times its parameters. Pouransari et al. 2025 find the anchor with its
+fetched memory as good as a dense model of that size."""
 
 
 def anchor(name: str) -> AnchorConfig:

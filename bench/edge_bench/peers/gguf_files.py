@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from edge_pretrain.model import AnchorConfig
 
 FILE_TYPES = {"Q4_0": LlamaFileType.MOSTLY_Q4_0, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
-GROUP = 32  # of Q8_0, along a row
 
 
 def _matrices(config: AnchorConfig) -> dict[str, tuple[int, int]]:
@@ -77,12 +76,6 @@ def write_model(path: Path, config: AnchorConfig, dtype: str, seed: int) -> None
         else:
             writer.add_tensor(name, quantize(_random(random, shape), kind), raw_dtype=kind)
     _finish(writer)
-
-
-def lora_rank(config: AnchorConfig, parameters: int) -> int:
-    """Of an adapter to the FFN's three products with about so many parameters: a multiple of Q8_0's group, at least one."""
-    a_rank = config.layers * 3 * (config.d_model + config.ffn_dim)
-    return GROUP * max(1, round(parameters / a_rank / GROUP))
 
 
 def write_lora(path: Path, config: AnchorConfig, rank: int, seed: int) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from edge_bench.charged import charged, peak_resident
+from edge_bench.charged import peak_resident
 from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import TOKENS, Swap, timed_swap
+from edge_bench.peers.swapping import Swap, timed_swap
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 
@@ -27,8 +27,8 @@ class LlamaCpp:
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
 
-    def open(self, model: str, threads: int, context_length: int) -> dict[str, Any]:
-        before = charged().resident
+    def open(self, model: str, threads: int, context_length: int) -> int:
+        """Its parameters."""
         options = llama_cpp.llama_model_default_params()
         options.use_mmap = True
         self._model = llama_cpp.llama_model_load_from_file(model.encode(), options)
@@ -41,7 +41,7 @@ class LlamaCpp:
         self._context = llama_cpp.llama_init_from_model(self._model, wanted)
         if not self._context:
             raise BadFormatError(f"{model}: llama.cpp makes no context of {context_length} tokens for it")
-        return {"resident_before": before, "parameters": int(llama_cpp.llama_model_n_params(self._model))}
+        return int(llama_cpp.llama_model_n_params(self._model))
 
     def speed(self, tokens: int, decode: bool, memory: str) -> float:
         """Seconds of a prefill of so many tokens, or of as many decoded one by one, in an empty context."""

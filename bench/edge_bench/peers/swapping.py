@@ -15,7 +15,9 @@ TOKENS = 9
 
 class Swap(TypedDict):
     call_ms: float  # of the calls that swap
-    delay_ms: float  # with the first token after them, less what a token takes later: who loads lazily pays here
+    delay_ms: (
+        float  # with the first token after them, less what a token takes later: who loads lazily pays here
+    )
 
 
 def timed_swap(swap: Callable[[], None], token: Callable[[], None]) -> Swap:

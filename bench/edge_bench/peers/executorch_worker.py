@@ -1,0 +1,58 @@
+"""ExecuTorch, opened to be measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_bench.page_cache import drop, warm
+from edge_bench.peers.engine_worker import TOKEN, EngineWorker
+from edge_bench.peers.swapping import Swap, timed_swap
+from edge_runtime.engines.executorch import _executorch
+from edge_runtime.errors import InvalidArgumentError
+
+
+class ExecuTorchWorker(EngineWorker):
+    def __init__(self) -> None:
+        super().__init__()
+        self._threads, self._methods = 0, dict[str, Any]()
+
+    def open(self, bundle: str, **options: Any) -> dict[str, Any]:
+        self._threads = options["threads"]
+        return super().open(bundle, **options)
+
+    def swap(self, state: str, number: int, files: list[str] | None = None) -> Swap:
+        """To the program files[number] from the other one. resident: both are loaded."""
+        if files is None:
+            raise InvalidArgumentError("ExecuTorch swaps programs: it needs their files")
+        old, new = files[number - 1], files[number]
+        self._load(old)
+        if state == "resident":
+            self._load(new)
+        else:
+            self._methods.pop(new, None)
+            (drop if state == "cold" else warm)([Path(new)])
+        used = old
+        position = -1
+
+        def use() -> None:
+            nonlocal used
+            self._load(new)
+            used = new
+
+        def token() -> None:
+            nonlocal position
+            position += 1
+            # No memory: an adapter would be part of the program.
+            self._methods[used].execute([TOKEN[None], np.array([position], np.int64), np.zeros(1, np.int64)])
+
+        return timed_swap(use, token)
+
+    def close_swaps(self) -> None:
+        self._methods.clear()
+
+    def _load(self, path: str) -> None:
+        if path not in self._methods:
+            self._methods[path] = _executorch.Program(path, self._threads).load_method()

@@ -1,0 +1,150 @@
+"""The whole record: every contender in a process of its own, all of them taking turns."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from edge_bench import machine
+from edge_bench.bench_verb.speeds import WARM_UP_TOKENS, Test, measure_speeds
+from edge_bench.peers.contenders import Contender, Plan, all_contenders
+from edge_bench.peers.ratios import ratios
+from edge_bench.peers.swapping import STATES
+from edge_bench.remote import Remote
+
+TOOL = "edge_bench.peers"
+SCHEMA = 1
+PROMPTS = {"prefill128": 128, "prefill512": 512}
+"""Tokens of the prompts, by the rows' keys; the first alone where it is to be quick."""
+Speeds = Mapping[tuple[str, str, str], Sequence[float]]
+"""Seconds of each repetition, by contender, test and memory."""
+
+
+def measure(plan: Plan, command: str) -> dict[str, Any]:
+    """
+    Raises:
+        UnsupportedError, InvalidArgumentError: as `all_contenders`.
+        EdgeRuntimeError: a contender failed.
+    """
+    contenders, skipped = all_contenders(plan)
+    # Making what is measured is not part of it.
+    started, load = time.time(), machine.load()
+    rows: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        workers = {}
+        for one in contenders:
+            plan.say(f"{one.name}: opening")
+            workers[one.name] = stack.enter_context(Remote(subject=one.subject))
+            rows.append(_row(one, plan) | _opened(one, workers[one.name]))
+        tests = [Test("pp", n) for n in PROMPTS.values()][: 1 if plan.quick else None]
+        decode = Test("tg", plan.decode_tokens)
+        plan.say(f"{', '.join(test.name for test in (*tests, decode))}: {plan.repetitions} repetitions")
+        speeds = _speeds(contenders, workers, tests, decode, plan.repetitions)
+        plan.say("swaps")
+        swaps = _swaps([one for one in contenders if one.swap is not None], workers, plan.repetitions)
+    for row, one in zip(rows, contenders, strict=True):
+        row |= _measured(one, plan, speeds, decode, swaps)
+    return {
+        "schema": SCHEMA,
+        "tool": TOOL,
+        "model": plan.model,
+        "threads": plan.threads,
+        "repetitions": plan.repetitions,
+        "decode_tokens": plan.decode_tokens,
+        "rows": rows,
+        "ratios": ratios(contenders, speeds, decode.name, swaps),
+        "skipped": skipped,
+        "machine": machine.machine(plan.directory),
+        "load_average": {"before": load, "after": machine.load()},
+        "versions": machine.versions(),
+        "revision": machine.revision(),
+        "command": command,
+        "seconds": round(time.time() - started, 1),
+    }
+
+
+def _row(one: Contender, plan: Plan) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "peer": one.peer,
+        "version": one.version,
+        "command": f"python -m {TOOL} --model {plan.model} --only {one.peer}" + " --quick" * plan.quick,
+        "quantisation": one.quantisation,
+        "model": one.model,
+        "program_bytes": one.program.stat().st_size,
+    }
+
+
+def _opened(one: Contender, worker: Remote) -> dict[str, Any]:
+    """What the process holds at most, when it has answered without memory and with it."""
+    worker.ask("open", **one.options)
+    worker.ask("speed", tokens=next(iter(PROMPTS.values())), decode=False, memory="none")
+    worker.ask("speed", tokens=WARM_UP_TOKENS, decode=True, memory="none")
+    found = {"resident": worker.ask("peak"), "resident_memory": None}
+    if one.memory:
+        worker.ask("speed", tokens=WARM_UP_TOKENS, decode=True, memory="fetched")
+        found["resident_memory"] = worker.ask("peak")
+    return found
+
+
+def _speeds(
+    contenders: Sequence[Contender],
+    workers: Mapping[str, Remote],
+    tests: Sequence[Test],
+    decode: Test,
+    repetitions: int,
+) -> Speeds:
+    turns = [(one.name, test, "none") for one in contenders for test in (*tests, decode)]
+    turns += [(one.name, decode, "fetched") for one in contenders if one.memory]
+    rows = measure_speeds(workers, turns, repetitions, True)
+    return {
+        (row["engine"], row["test"], row["memory"]): [1e-9 * ns for ns in row["samples_ns"]] for row in rows
+    }
+
+
+def _swaps(
+    contenders: Sequence[Contender], workers: Mapping[str, Remote], repetitions: int
+) -> dict[tuple[str, str], list[float]]:
+    """Milliseconds of delay, by contender and state."""
+    found: dict[tuple[str, str], list[float]] = {}
+    order = random.Random(0)
+    turns = [(one, state) for one in contenders for state in STATES]
+    for turn in range(-1, repetitions):
+        for one, state in order.sample(turns, len(turns)):
+            assert one.swap is not None
+            swap = workers[one.name].ask("swap", state=state, number=turn % 2, **one.swap)
+            if turn >= 0:
+                found.setdefault((one.name, state), []).append(swap["delay_ms"])
+    return found
+
+
+def _measured(
+    one: Contender, plan: Plan, speeds: Speeds, decode: Test, swaps: Mapping[tuple[str, str], Sequence[float]]
+) -> dict[str, Any]:
+    def tokens_per_s(test: Test, memory: str = "none") -> float | None:
+        seconds = speeds.get((one.name, test.name, memory))
+        return None if seconds is None else round(test.tokens / statistics.median(seconds), 2)
+
+    def spread(test: Test) -> float:
+        seconds = speeds[one.name, test.name, "none"]
+        return round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
+
+    def swap_ms(state: str) -> float | None:
+        taken = swaps.get((one.name, state))
+        return None if taken is None else round(statistics.median(taken), 3)
+
+    row: dict[str, Any] = {key: tokens_per_s(Test("pp", n)) for key, n in PROMPTS.items()}
+    return row | {
+        "decode": tokens_per_s(decode),
+        "decode_spread": spread(decode),
+        "decode_memory": tokens_per_s(decode, "fetched"),
+        "swapped": one.swapped or None,
+        "swap_bytes": one.swap_bytes or None,
+        "swap_ms": swap_ms("preloaded"),
+        "swap_cold_ms": swap_ms("cold"),
+        "swap_resident_ms": swap_ms("resident"),
+    }
