@@ -17,7 +17,7 @@ from edge_bench.peers import contenders, inputs, measuring
 from edge_bench.peers.__main__ import main
 from edge_bench.peers.ranks import lora_rank
 from edge_bench.peers.ratios import ratios
-from edge_bench.peers.swapping import TOKENS, timed_swap
+from edge_bench.peers.swapping import STATES, TOKENS, timed_swap
 from edge_pretrain.model import PAPER_ANCHORS, AnchorConfig
 from edge_runtime.cli.main import FAILURE
 
@@ -223,12 +223,12 @@ def test_ratios_are_of_the_pairs_of_a_round() -> None:
     swaps = {
         (name, state): [ms] * 3
         for name, ms in (("native q8", 2.0), ("llama.cpp q8", 30.0))
-        for state in ("cold", "preloaded")
+        for state in STATES
     }
     found = {row["what"]: row for row in ratios(both, speeds, "tg4", swaps)}
     assert all(row["other"] == "llama.cpp q8" for row in found.values())
     assert {what: row["median"] for what, row in found.items()} == {
-        "decode": 3.0, "decode, ours with memory": 1.5, "swap, preloaded": 15.0, "swap, cold": 15.0,
+        "decode": 3.0, "decode, ours with memory": 1.5, **{f"swap, {state}": 15.0 for state in STATES},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from edge_bench.page_cache import drop, warm
 from edge_bench.peers.engine_worker import TOKEN, EngineWorker
 from edge_bench.peers.swapping import Swap, timed_swap
-from edge_runtime.engines.executorch import _executorch
+from edge_runtime import _executorch
 from edge_runtime.errors import InvalidArgumentError
 
 

@@ -31,7 +31,7 @@ class OnnxRuntimeWorker(EngineWorker):
         """To one adapter of files[1:] from the other one, in the program files[0]. resident: both are loaded."""
         if files is None:
             raise InvalidArgumentError("ONNX Runtime swaps adapters: it needs their files")
-        session = self._session(files[0])
+        session = self._program(files[0])
         old, new = files[1 + (number - 1) % 2], files[1 + number]
         if state == "resident":
             self._load(new)
@@ -51,7 +51,7 @@ class OnnxRuntimeWorker(EngineWorker):
         self._adapters.clear()
         self._with_adapters = None
 
-    def _session(self, path: str) -> Any:
+    def _program(self, path: str) -> Any:
         if self._with_adapters is None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1

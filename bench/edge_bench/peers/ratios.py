@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge_bench.peers.contenders import Contender
+from edge_bench.peers.swapping import STATES
 
 OURS = "native"
 EQUAL_BYTES_BITS = 8
@@ -50,10 +51,8 @@ def _swap_ratios(
     if ours is None or not others:
         return []
     found = []
-    for state in ("preloaded", "cold"):
+    for state in STATES:
         for other in others:
-            # Less than a clock's noise is no delay, and nothing to divide by.
-            taken = np.maximum(swaps[ours.name, state], 0.01)
             names = {"ours": ours.name, "other": other.name, "what": f"swap, {state}"}
-            found.append(names | _times(list(taken), swaps[other.name, state]))
+            found.append(names | _times(swaps[ours.name, state], swaps[other.name, state]))
     return found
