@@ -111,7 +111,7 @@ def test_an_adapter_changes_what_onnx_runtime_answers(
 ) -> None:
     import onnxruntime
 
-    from edge_bench.peers.onnx_lora import write_adapter, write_program
+    from edge_bench.peers.onnx_lora import ffn_products, write_adapter, write_program
     from edge_bench.peers.onnxruntime_worker import OnnxRuntimeWorker, _zeros
     from edge_bench.programs import cached_onnx
 
@@ -119,7 +119,7 @@ def test_an_adapter_changes_what_onnx_runtime_answers(
     program = cached_onnx(ANCHOR, BANK, "8da4w", 16, 0, lambda _: None) / "anchor.portable.onnx"
     write_program(tmp_path / "lora.onnx", program, ANCHOR)
     for seed in (1, 2):
-        write_adapter(tmp_path / str(seed), ANCHOR, 32, seed)
+        write_adapter(tmp_path / str(seed), ffn_products(program, ANCHOR), 32, seed)
     session = onnxruntime.InferenceSession(str(tmp_path / "lora.onnx"), providers=["CPUExecutionProvider"])
     feeds = {one.name: _zeros(one) for one in session.get_inputs()}
     worker = OnnxRuntimeWorker()
@@ -184,11 +184,14 @@ def test_a_gguf_model_has_the_anchors_parameters_without_what_llama_lacks(tmp_pa
     assert worker.speed(16, False, "none") > 0
 
 
-def test_a_rank_brings_about_the_parameters_of_a_path() -> None:
-    config, bank = PAPER_ANCHORS["160M"], banks.PAPER["160M"]
-    parameters = lora_rank(config, bank) * 3 * config.layers * (config.d_model + config.ffn_dim)
+@pytest.mark.parametrize("multiple", [1, 32])
+def test_a_rank_brings_about_the_parameters_of_a_path(multiple: int) -> None:
+    bank = banks.PAPER["160M"]
+    products = [(512, 2048), (512, 2048), (2048, 512)] * bank.layers
+    rank = lora_rank(products, bank, multiple)
+    assert rank % multiple == 0
     path = 3 * bank.layers * bank.d_model * sum(bank.rows)
-    assert parameters == pytest.approx(path, rel=0.06)
+    assert rank * sum(map(sum, products)) == pytest.approx(path, rel=0.06)
 
 
 def test_a_swap_is_charged_with_what_its_first_token_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:

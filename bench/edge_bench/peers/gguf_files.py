@@ -14,6 +14,7 @@ from gguf.quants import quantize
 if TYPE_CHECKING:
     from edge_pretrain.model import AnchorConfig
 
+GROUP = 32  # of values along a row that share a scale in Q8_0
 FILE_TYPES = {"Q4_0": LlamaFileType.MOSTLY_Q4_0, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
 
 
@@ -76,6 +77,12 @@ def write_model(path: Path, config: AnchorConfig, dtype: str, seed: int) -> None
         else:
             writer.add_tensor(name, quantize(_random(random, shape), kind), raw_dtype=kind)
     _finish(writer)
+
+
+def ffn_products(config: AnchorConfig) -> list[tuple[int, int]]:
+    """(in, out) of all layers."""
+    one = [(into, out) for name, (out, into) in _matrices(config).items() if name.startswith("ffn")]
+    return one * config.layers
 
 
 def write_lora(path: Path, config: AnchorConfig, rank: int, seed: int) -> None:

@@ -62,10 +62,10 @@ def _contender(plan: Plan, model: str, bits: int, dense: bool) -> Contender:
 
 def _adapters(plan: Plan) -> list[Path]:
     """Two of about the parameters of a fetched path, in as many bits as its int8."""
-    from edge_bench.peers.gguf_files import write_lora
+    from edge_bench.peers.gguf_files import GROUP, ffn_products, write_lora
 
     config = anchor(plan.model)
-    rank = lora_rank(config, PAPER[plan.model])
+    rank = lora_rank(ffn_products(config), PAPER[plan.model], GROUP)
     return [
         cached(
             plan.directory,

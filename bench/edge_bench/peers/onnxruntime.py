@@ -44,10 +44,11 @@ def _contender(plan: Plan, bits: int) -> Contender:
 
 def _adapters(plan: Plan, program: Path) -> list[Path]:
     """The program that takes adapters, and two of about the parameters of a fetched path, a byte each."""
-    from edge_bench.peers.onnx_lora import write_adapter, write_program
+    from edge_bench.peers.onnx_lora import ffn_products, write_adapter, write_program
 
-    config, bank = anchor(plan.model), PAPER[plan.model]
-    rank = lora_rank(config, bank)
+    config = anchor(plan.model)
+    products = ffn_products(program, config)
+    rank = lora_rank(products, PAPER[plan.model])
     key = {"program": str(program)}
     made = [
         cached(
@@ -58,7 +59,7 @@ def _adapters(plan: Plan, program: Path) -> list[Path]:
         )
     ]
     for seed in (1, 2):
-        write = partial(write_adapter, config=config, rank=rank, seed=seed)
+        write = partial(write_adapter, products=products, rank=rank, seed=seed)
         name = f"{plan.model}-{seed}.onnx_adapter"
-        made.append(cached(plan.directory, name, {"model": plan.model, "rank": rank, "seed": seed}, write))
+        made.append(cached(plan.directory, name, {"products": products, "rank": rank, "seed": seed}, write))
     return made
