@@ -56,10 +56,12 @@ def write_program(path: Path, program: Path, config: AnchorConfig) -> None:
             continue
         a, b = _names(index)
         rank, index = f"lora.{index}.rank", index + 1
-        for name, shape in ((a, [product[0], rank]), (b, [rank, product[1]])):
-            empty = np.zeros([0 if dim == rank else dim for dim in shape], np.int8)
+        for name, shape, empty in (
+            (a, [product[0], rank], (product[0], 0)),
+            (b, [rank, product[1]], (0, product[1])),
+        ):
             graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT8, shape))
-            graph.initializer.append(numpy_helper.from_array(empty, name))
+            graph.initializer.append(numpy_helper.from_array(np.zeros(empty, np.int8), name))
         x, y = node.input[0], node.output[0]
         node.output[0] = f"{a}.base"
         nodes += [_quantised(x, a), _quantised(f"{a}.product", b)]
