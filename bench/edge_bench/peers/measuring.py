@@ -13,7 +13,7 @@ from edge_bench import machine
 from edge_bench.bench_verb.speeds import WARM_UP_TOKENS, Test, measure_speeds
 from edge_bench.peers.contenders import Contender, Plan, all_contenders
 from edge_bench.peers.ratios import ratios
-from edge_bench.peers.swapping import STATES
+from edge_bench.peers.swapping import STATES, Swap
 from edge_bench.remote import Remote
 
 TOOL = "edge_bench.peers"
@@ -22,6 +22,8 @@ PROMPTS = {"prefill128": 128, "prefill512": 512}
 """Tokens of the prompts, by the rows' keys; the first alone where it is to be quick."""
 Speeds = Mapping[tuple[str, str, str], Sequence[float]]
 """Seconds of each repetition, by contender, test and memory."""
+Swaps = Mapping[tuple[str, str], Sequence[Swap]]
+"""Of each repetition, by contender and state."""
 
 
 def measure(plan: Plan, command: str) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         "repetitions": plan.repetitions,
         "decode_tokens": plan.decode_tokens,
         "rows": rows,
-        "ratios": ratios(contenders, speeds, decode.name, swaps),
+        "ratios": ratios(contenders, speeds, decode.name, delays(swaps)),
         "skipped": skipped,
         "machine": machine.machine(plan.directory),
         "load_average": {"before": load, "after": machine.load()},
@@ -65,6 +67,11 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         "command": command,
         "seconds": round(time.time() - started, 1),
     }
+
+
+def delays(swaps: Swaps) -> dict[tuple[str, str], list[float]]:
+    """Milliseconds."""
+    return {key: [swap["delay_ms"] for swap in taken] for key, taken in swaps.items()}
 
 
 def _row(one: Contender, plan: Plan) -> dict[str, Any]:
@@ -106,11 +113,8 @@ def _speeds(
     }
 
 
-def _swaps(
-    contenders: Sequence[Contender], workers: Mapping[str, Remote], repetitions: int
-) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of delay, by contender and state."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _swaps(contenders: Sequence[Contender], workers: Mapping[str, Remote], repetitions: int) -> Swaps:
+    found: dict[tuple[str, str], list[Swap]] = {}
     order = random.Random(0)
     turns = [(one, state) for one in contenders for state in STATES]
     for turn in range(-1, repetitions):
@@ -118,13 +122,11 @@ def _swaps(
             assert one.swap is not None
             swap = workers[one.name].ask("swap", state=state, number=turn % 2, **one.swap)
             if turn >= 0:
-                found.setdefault((one.name, state), []).append(swap["delay_ms"])
+                found.setdefault((one.name, state), []).append(swap)
     return found
 
 
-def _measured(
-    one: Contender, plan: Plan, speeds: Speeds, decode: Test, swaps: Mapping[tuple[str, str], Sequence[float]]
-) -> dict[str, Any]:
+def _measured(one: Contender, plan: Plan, speeds: Speeds, decode: Test, swaps: Swaps) -> dict[str, Any]:
     def tokens_per_s(test: Test, memory: str = "none") -> float | None:
         seconds = speeds.get((one.name, test.name, memory))
         return None if seconds is None else round(test.tokens / statistics.median(seconds), 2)
@@ -133,9 +135,11 @@ def _measured(
         seconds = speeds[one.name, test.name, "none"]
         return round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
 
-    def swap_ms(state: str) -> float | None:
+    def swap_ms(state: str, calls: bool = False) -> float | None:
         taken = swaps.get((one.name, state))
-        return None if taken is None else round(statistics.median(taken), 3)
+        if taken is None:
+            return None
+        return round(statistics.median(each["call_ms" if calls else "delay_ms"] for each in taken), 3)
 
     row: dict[str, Any] = {key: tokens_per_s(Test("pp", n)) for key, n in PROMPTS.items()}
     return row | {
@@ -147,4 +151,5 @@ def _measured(
         "swap_ms": swap_ms("preloaded"),
         "swap_cold_ms": swap_ms("cold"),
         "swap_resident_ms": swap_ms("resident"),
+        "swap_calls_ms": {state: swap_ms(state, True) for state in STATES} if one.swap is not None else None,
     }
