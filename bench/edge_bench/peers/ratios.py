@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from edge_bench.peers.contenders import Contender
-from edge_bench.peers.swapping import STATES
 
 OURS = "native"
 EQUAL_BYTES_BITS = 8
 """Adapters have a byte a parameter, so they are compared with the int8 path."""
+
+COMPARED = ("preloaded", "cold")
+"""States; what is resident on both sides is swapped within the noise of a token."""
 
 
 def _times(ours: Sequence[float], other: Sequence[float]) -> dict[str, float]:
@@ -51,7 +53,7 @@ def _swap_ratios(
     if ours is None or not others:
         return []
     found = []
-    for state in STATES:
+    for state in COMPARED:
         for other in others:
             names = {"ours": ours.name, "other": other.name, "what": f"swap, {state}"}
             found.append(names | _times(swaps[ours.name, state], swaps[other.name, state]))
