@@ -27,11 +27,14 @@ except ImportError as error:
     ) from None
 
 
+SPINNING = "0"
+"""Its threads would go on spinning after a call, on the cores that fetch and sample. "1" is ONNX Runtime's default."""
+
+
 def _session(path: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Its threads would go on spinning after a call, on the cores that fetch and sample.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", SPINNING)
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

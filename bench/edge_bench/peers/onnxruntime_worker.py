@@ -11,6 +11,7 @@ import onnxruntime
 from edge_bench.page_cache import drop, warm
 from edge_bench.peers.engine_worker import EngineWorker
 from edge_bench.peers.swapping import Swap, timed_swap
+from edge_runtime.engines import onnx as engine
 from edge_runtime.errors import InvalidArgumentError
 
 PAST = 8  # tokens in the cache while adapters are swapped
@@ -25,6 +26,7 @@ class OnnxRuntimeWorker(EngineWorker):
 
     def open(self, bundle: str, **options: Any) -> dict[str, Any]:
         self._threads = options["threads"]
+        engine.SPINNING = "1"  # a peer is measured with its own defaults
         return super().open(bundle, **options)
 
     def swap(self, state: str, number: int, files: list[str] | None = None) -> Swap:
