@@ -75,9 +75,8 @@ class OnnxRuntimeWorker(EngineWorker):
 
 def _zeros(given: Any) -> np.ndarray[Any, Any]:
     """A token after PAST others, without memory."""
-    sizes = {"tokens": 1, "past": PAST}
-    shape = [
-        dim if isinstance(dim, int) else 0 if dim.startswith("rows") else sizes[dim] for dim in given.shape
-    ]
+    # The exporter's names of symbolic sizes are torch's own affair; those of the inputs are the bundle format's.
+    free = 1 if given.name == "tokens" else 0 if given.name.startswith("memory") else PAST
+    shape = [dim if isinstance(dim, int) else free for dim in given.shape]
     kinds = {"tensor(int64)": np.int64, "tensor(float16)": np.float16, "tensor(float)": np.float32}
     return np.zeros(shape, kinds[given.type])
