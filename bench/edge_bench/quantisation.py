@@ -136,7 +136,8 @@ def markdown(record: dict[str, Any]) -> str:
         f"them about the rarest fifth). Perplexity: of the tokens of the first {record['texts']} questions and their "
         "answers, each given all before it. Sizes in kB: the program's file, the level files, the blocks of one path. "
         f"tok/s: decoding with memory, the median of five runs, {record['threads']} threads; the load average was "
-        f"{record['load'][0]}, and an anchor this small says little about speed, which docs/benchmarks.md measures.",
+        f"{record['load'][0]} (beyond 1 other work took part: then do not compare speeds), and an anchor this small "
+        "says little about speed, which docs/benchmarks.md measures.",
         "A bank's dtype is chosen a level: `--memory-dtype i8,2=i4` stores level 2 in int4 and the others in int8.",
     ]  # fmt: skip
     for engine in dict.fromkeys(row["engine"] for row in rows):

@@ -155,10 +155,11 @@ def decode_speed(runtime: Runtime, question: Asked) -> dict[str, float]:
 def _decode(context: Context, question: Asked, handle: int) -> float:
     context.reset()
     logits = context.forward(np.array(question.prompt, np.int64), handle)
+    count = min(DECODED, context.context_length - context.position)
     start = time.perf_counter()
-    for _ in range(DECODED):
+    for _ in range(count):
         logits = context.forward(np.array([logits.argmax()], np.int64), handle)
-    return DECODED / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start)
 
 
 def sizes(runtime: Runtime, program: Any) -> dict[str, int]:
