@@ -152,10 +152,10 @@ def test_a_peer_that_is_not_installed_is_one_line_where_it_is_named_and_else_lef
     toy: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "llama_cpp" else find(name))
     assert main(["--only", "llama.cpp", "--model", "toy", "--directory", str(tmp_path)]) == FAILURE
     [line] = capsys.readouterr().err.strip().splitlines()
-    assert "no module gguf: pip install 'edge-runtime[peers]'" in line
+    assert "no module llama_cpp: pip install 'edge-runtime[peers]'" in line
     monkeypatch.setattr(
         contenders, "PEERS", {name: contenders.PEERS[name] for name in ("llama.cpp", "native")}
     )
