@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.backends.backend_pdf import PdfPages
 
 from edge_pretrain.teach.documents import Document, read_folder, sections, split
 from edge_pretrain.teach.pages import write_pages
@@ -44,6 +46,18 @@ def test_a_folder_is_read_by_name_and_kind(tmp_path: Path) -> None:
     documents = read_folder(tmp_path)
     assert [one.name for one in documents] == ["b.txt", "c.jsonl", "sub/a.MD"]
     assert [one.heading for one in split(documents)] == ["B is b.", "C is c.", "D is d.", "A. A is a."]
+
+
+def test_the_text_of_a_pdf_s_pages_is_read(tmp_path: Path) -> None:
+    pages = ["Hafnium is a transition metal.", "Its atomic number is 72."]
+    with PdfPages(tmp_path / "a.pdf") as pdf:
+        for page in pages:
+            figure = plt.figure()
+            figure.text(0.1, 0.5, page)
+            pdf.savefig(figure)
+            plt.close(figure)
+    [document] = read_folder(tmp_path)
+    assert document.text.split() == " ".join(pages).split()
 
 
 def test_a_pdf_is_read_through_pypdf(tmp_path: Path) -> None:
