@@ -63,7 +63,7 @@ fuzz:  ## libFuzzer on every parser of files, FUZZ_SECONDS each; what it finds s
 
 fuzz-short:  ## the same for a few seconds, always with the same seed
 	scripts/setup.sh fuzz
-	scripts/fuzz.sh -runs=20000 -seed=1
+	scripts/fuzz.sh -runs=5000 -seed=1
 
 test-arm64:  ## the C++ tests built for 64-bit ARM, run through QEMU with pages of 16 KiB
 	scripts/setup.sh arm64

@@ -11,11 +11,19 @@ cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER="${CXX:-clang++-19}" -DCMAK
 cmake --build "$build" -j "${JOBS:-2}"
 mkdir -p "$build/found"
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
-for target in bank_level tree manifest block static_embedder native tokenizer; do
+
+fuzz() {
+  local target=$1
+  shift
   # What a run learns stays in the build tree; the corpus in the sources changes only by hand.
   mkdir -p "$build/corpus/$target"
   "$build/edge_runtime/cpp/fuzz/fuzz_$target" -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
     -dict="$sources/json.dict" -artifact_prefix="$build/found/$target-" -print_final_stats=1 -verbosity=0 "$@" \
-    "$build/corpus/$target" "$sources/corpus/$target"
-  printf 'fuzz: %s: no finding\n' "$target"
-done
+    "$build/corpus/$target" "$sources/corpus/$target" &&
+    printf 'fuzz: %s: no finding\n' "$target"
+}
+export -f fuzz
+export build sources
+# 255 ends xargs at the first finding.
+printf '%s\n' native tokenizer bank_level tree manifest block static_embedder |
+  xargs -P "${JOBS:-2}" -I {} bash -c 'fuzz "$@" || exit 255' _ {} "$@"

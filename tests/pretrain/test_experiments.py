@@ -74,6 +74,7 @@ def test_units_are_kept_when_a_run_is_stopped_and_all_are_summarized(folder: Pat
     assert run(folder, "memory-types") == 0
 
 
+@pytest.mark.slow
 def test_training_modes_and_snapshots_are_scored(folder: Path):
     assert run(folder, "training") == 0
     found = json.loads((folder / "out" / "training" / "results.json").read_text())["seeds"]
@@ -85,6 +86,7 @@ def test_training_modes_and_snapshots_are_scored(folder: Path):
     assert losses["memory, fetched@1"] != losses["memory, fetched"]
 
 
+@pytest.mark.slow
 def test_figure1_has_its_controls_and_intervals(folder: Path):
     assert run(folder, "figure1") == 0
     out = folder / "out" / "figure1"

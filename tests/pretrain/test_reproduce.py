@@ -12,6 +12,7 @@ def run(recipe: Path, out: Path) -> int:
     return reproduce.main(["-o", str(out), "--seeds", "1", "--jobs", "2", "--recipe", str(recipe)])
 
 
+@pytest.mark.slow
 def test_results_by_bucket_variant_and_seed_and_a_second_run_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
