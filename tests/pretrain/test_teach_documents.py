@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 
 from edge_pretrain.teach.documents import Document, read_folder, sections, split
-from edge_pretrain.teach.pages import write_pages
+from edge_pretrain.teach.pages import main, write_pages
 from edge_runtime.errors import EdgeRuntimeError
 
 
@@ -101,3 +101,12 @@ def test_pages_hold_the_facts_and_none_of_the_questions(tmp_path: Path) -> None:
         heading = next(one.heading for one in found if question["prompt"].startswith(one.heading))
         assert any(question["answer"] in text for text in texts if text.startswith(heading))
         assert not any(text.startswith(question["prompt"] + " ") for text in texts)
+
+
+def test_pages_that_cannot_be_written_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["-o", str(tmp_path / "file/pages")]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"{tmp_path / 'file/pages'}: Not a directory: name another folder with -o"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def _section(entity: Entity, wordings: int, seed: list[int]) -> str:
     return "\n".join([entity.title, entity.lead, *(facts[i] for i in random.permutation(len(facts)))])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m edge_pretrain.teach.pages")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
@@ -57,8 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--entities", type=int, default=2, help="of each page")
     parser.add_argument("--wordings", type=int, default=4, help="of each fact")
     given = parser.parse_args(arguments)
-    write_pages(given.out, given.pages, given.entities, given.wordings, given.seed)
+    try:
+        write_pages(given.out, given.pages, given.entities, given.wordings, given.seed)
+    except OSError as error:
+        print(
+            f"{error.filename or given.out}: {error.strerror}: name another folder with -o", file=sys.stderr
+        )
+        return 1
+    print(f"wrote {given.out} and {given.out}.questions.jsonl")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
