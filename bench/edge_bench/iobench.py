@@ -57,12 +57,7 @@ def measure(output: Path, quick: bool, command: str) -> dict[str, Any]:
         "tool": "edge_bench.iobench",
         "quick": quick,
         **headline(configs[plan.configs[0]]),
-        "machine": machine.machine(output),
-        "load_average": {"before": load, "after": machine.load()},
-        "versions": machine.versions(),
-        "revision": machine.revision(),
-        "command": command,
-        "seconds": round(time.time() - started, 1),
+        **machine.provenance(output, load, started, command),
         "configs": configs,
     }
 

@@ -85,12 +85,7 @@ def measure(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         "speed": speed,
         "bandwidth": bandwidth,
         "fetches": curve,
-        "machine": machine.machine(output),
-        "load_average": {"before": load, "after": machine.load()},
-        "versions": machine.versions(),
-        "revision": machine.revision(),
-        "command": command,
-        "seconds": round(time.time() - started, 1),
+        **machine.provenance(output, load, started, command),
     }
 
 

@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -98,3 +99,18 @@ def revision() -> str | None:
 def command(module: str, arguments: Sequence[str] | None) -> str:
     """What to type to measure again."""
     return shlex.join(["python", "-m", module, *(sys.argv[1:] if arguments is None else arguments)])
+
+
+def provenance(directory: Path, before: list[float], started: float, command: str) -> dict[str, Any]:
+    """What a record's figures depend on, its last keys. before, started: `load()` and `time.time()` at the beginning.
+
+    directory: on the disk that was measured. seconds: until now.
+    """
+    return {
+        "machine": machine(directory),
+        "load_average": {"before": before, "after": load()},
+        "versions": versions(),
+        "revision": revision(),
+        "command": command,
+        "seconds": round(time.time() - started, 1),
+    }

@@ -114,12 +114,7 @@ def measure(
         "tests": speeds,
         "engines": engines,
         "skipped": skipped,
-        "machine": machine.machine(plan.bundle),
-        "load_average": {"before": load, "after": machine.load()},
-        "versions": machine.versions(),
-        "revision": machine.revision(),
-        "command": command,
-        "seconds": round(time.time() - started, 1),
+        **machine.provenance(plan.bundle, load, started, command),
     }, requests
 
 

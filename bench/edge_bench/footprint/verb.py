@@ -83,12 +83,7 @@ def measure(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         "prompts": list(load.prompts),
         "answer_tokens": load.answer_tokens,
         **options,
-        "machine": machine.machine(arguments.bundle),
-        "load_average": {"before": average, "after": machine.load()},
-        "versions": machine.versions(),
-        "revision": machine.revision(),
-        "command": command,
-        "seconds": round(time.time() - started, 1),
+        **machine.provenance(arguments.bundle, average, started, command),
     }
 
 

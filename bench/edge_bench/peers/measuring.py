@@ -60,12 +60,7 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         "rows": rows,
         "ratios": ratios(contenders, speeds, decode.name, delays(swaps)),
         "skipped": skipped,
-        "machine": machine.machine(plan.directory),
-        "load_average": {"before": load, "after": machine.load()},
-        "versions": machine.versions(),
-        "revision": machine.revision(),
-        "command": command,
-        "seconds": round(time.time() - started, 1),
+        **machine.provenance(plan.directory, load, started, command),
     }
 
 
