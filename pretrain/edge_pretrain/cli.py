@@ -127,7 +127,7 @@ def _posthoc(arguments: argparse.Namespace, console: Console) -> Callable[[], Pa
         from edge_pretrain.compute import Compute, device_of
         from edge_pretrain.posthoc.pipeline import PosthocRun, pretrain_posthoc
 
-        compute = Compute(device_of(arguments.device, 0), recipe.precision)
+        compute = Compute(device_of(arguments.device, 0), recipe.precision, microbatch=recipe.microbatch)
         run = PosthocRun(recipe, arguments.seed, arguments.out, console, folder, compute)
         return pretrain_posthoc(run, arguments.embedder)
 

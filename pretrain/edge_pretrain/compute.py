@@ -13,12 +13,14 @@ class Compute:
     """device: of the anchor and its activations; the bank and its moments stay in the host's memory.
 
     precision: bf16 is autocast: products and attention; weights, gradients' sums and moments stay f32.
-    sharding: of the anchor among the processes, see `edge_pretrain.sharding`.
+    sharding: of the anchor among the processes, see `edge_pretrain.sharding`. microbatch: sequences that a process
+    computes at once, 0: its whole share of a batch; the sum of their gradients is the same but for rounding.
     """
 
     device: str = "cpu"
     precision: Precision = "f32"
     sharding: Sharding = "ddp"
+    microbatch: int = 0
 
     def autocast(self) -> AbstractContextManager[None]:
         # A weight is used once a step, and under FSDP2 it is gone after that: nothing to keep a cast of.

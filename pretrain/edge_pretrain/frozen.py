@@ -9,16 +9,20 @@ is one more unit; its turn is one in fanout + 1, as in co-training.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from edge_pretrain.accumulation import add_gradients, pieces_of
 from edge_pretrain.compute import CPU, Compute
 from edge_pretrain.memories import MemoryBank, MemoryConfig, SparseAdamW, Touched
 from edge_pretrain.model import MemoryReader
+from edge_pretrain.next_token import next_token_loss, targets_of
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.train import BETAS, CLIP, Schedule, batch_of, next_token_loss, order_of
+from edge_pretrain.train import BETAS, CLIP, Schedule, batch_of, order_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class FrozenTrainer:
         self.step = 0
         self.sparse = SparseAdamW(bank, BETAS, weight_decay=phase.weight_decay)
         anchor.requires_grad_(False).to(compute.device)
+        self._loss = partial(next_token_loss, anchor)
         top = sequences.leaves // bank.config.fanout ** (bank.config.depth - 1)
         # A subtree without documents has nothing to learn.
         found = {u: np.flatnonzero((top == u) | (u == bank.config.fanout)) for u in self.units}
@@ -96,15 +101,14 @@ class FrozenTrainer:
             generic = torch.full((len(indices),), unit == self.bank.config.fanout)
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
-            device = self.compute.device
-            batch = batch_of(self.sequences, indices, device)
-            with self.compute.autocast():
-                loss = next_token_loss(self.anchor, *batch, memory.to(device))
-            (gradient,) = torch.autograd.grad(loss, memory.rows)
-            touched = self.bank.touched(gradient, leaves, generic)
+            tokens, documents = batch_of(self.sequences, indices, self.compute.device)
+            counted = int((targets_of(tokens, documents) >= 0).sum())
+            pieces = pieces_of(len(indices), 1, self.compute.microbatch)
+            loss = add_gradients(self._loss, tokens, documents, memory, self.compute, pieces, counted)
+            touched = self.bank.touched(cast(Tensor, memory.rows.grad), leaves, generic)
             norms.append(clip_blocks(touched))
             self.sparse.step(touched, rate)
-            losses.append(loss.item())
+            losses.append(loss)
         self.step += 1
         return float(np.mean(losses or [0.0])), float(np.linalg.norm(norms))
 

@@ -47,7 +47,7 @@ class Run:
 
     @property
     def compute(self) -> Compute:
-        return Compute(self.device, self.recipe.precision, self.recipe.sharding)
+        return Compute(self.device, self.recipe.precision, self.recipe.sharding, self.recipe.microbatch)
 
     @property
     def memory_config(self) -> MemoryConfig:

@@ -148,7 +148,8 @@ class SourceRecipe:
 class Recipe:
     """precision: of products and attention; weights, moments and sums stay f32.
 
-    sharding: of the anchor under torchrun.
+    sharding: of the anchor under torchrun. microbatch: sequences that a process computes at once, 0: its whole share
+    of a step's batch.
     """
 
     corpus: CorpusRecipe
@@ -161,6 +162,7 @@ class Recipe:
     source: SourceRecipe | None = None
     precision: Precision = "f32"
     sharding: Sharding = "ddp"
+    microbatch: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The tables of a recipe's file; what has its default is left out, so that a new key renames no training."""
@@ -250,6 +252,7 @@ def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
 def _check(recipe: Recipe, where: str) -> None:
     positive = {
         "tokens.sequence_length": recipe.tokens.sequence_length - 1,
+        "microbatch": recipe.microbatch + 1,
         "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
         **{f"corpus.{key}": value + 1 for key, value in asdict(recipe.corpus).items()},
         **{f"anchor.{key}": value for key, value in asdict(recipe.anchor).items()},

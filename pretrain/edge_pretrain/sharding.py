@@ -4,12 +4,14 @@ A state is that of one process either way: tensors are whole in it, and each pro
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -34,6 +36,20 @@ def distributed(loss: nn.Module, anchor: Anchor, sharding: Sharding) -> nn.Modul
         fully_shard(block)
     fully_shard(loss)
     return loss
+
+
+@contextmanager
+def local_gradients(loss: nn.Module) -> Iterator[None]:
+    """Gradients inside stay with their process; those of the next pass outside take them along to the others."""
+    if isinstance(loss, DistributedDataParallel):
+        with loss.no_sync():
+            yield
+    elif isinstance(loss, FSDPModule):
+        loss.set_requires_gradient_sync(False)
+        yield
+        loss.set_requires_gradient_sync(True)
+    else:
+        yield
 
 
 def whole(value: Any) -> Any:

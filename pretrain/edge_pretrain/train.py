@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from edge_pretrain.accumulation import add_gradients, pieces_of
 from edge_pretrain.compute import CPU, Compute
 from edge_pretrain.memories import MemoryBank, SparseAdamW, generic_choice
-from edge_pretrain.model import Anchor, MemoryReader, MemoryRows
+from edge_pretrain.model import Anchor
+from edge_pretrain.next_token import NextTokenLoss, targets_of
 from edge_pretrain.ranks import Ranks
 from edge_pretrain.sequences import Sequences
 from edge_pretrain.sharding import distributed, load_anchor, load_optimizer, norm_of, replica, whole
@@ -54,14 +55,6 @@ class PhaseConfig:
     memory_weight_decay: float = 0.0
 
 
-def targets_of(tokens: Tensor, documents: Tensor) -> Tensor:
-    """The next token of each position, -100 where a document ends. i64 [B, T] each."""
-    targets = torch.full_like(tokens, -100)
-    same = (documents[:, 1:] == documents[:, :-1]) & (documents[:, 1:] >= 0)
-    targets[:, :-1] = tokens[:, 1:].masked_fill(~same, -100)
-    return targets
-
-
 def batch_of(sequences: Sequences, indices: NDArray[np.int64], device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Tokens and documents of sequences, i64 [B, T] each."""
     found = (sequences.tokens[indices], sequences.documents[indices])
@@ -79,27 +72,6 @@ def order_of(members: int, batch: int, step: int, seed: list[int]) -> NDArray[np
         order = np.random.default_rng([head, int(epoch), *tail]).permutation(members)
         indices[epochs == epoch] = order[offsets[epochs == epoch]]
     return indices
-
-
-def next_token_loss(
-    anchor: MemoryReader, tokens: Tensor, documents: Tensor, memory: MemoryRows | None
-) -> Tensor:
-    """Mean cross-entropy over the next tokens within documents, nats."""
-    targets = targets_of(tokens, documents)
-    wanted = targets >= 0
-    hidden = anchor.hidden(tokens, memory, documents)[wanted]
-    return F.cross_entropy(anchor.logits(hidden), targets[wanted])
-
-
-class NextTokenLoss(nn.Module):
-    """`next_token_loss` as a module, which DistributedDataParallel asks for."""
-
-    def __init__(self, anchor: Anchor) -> None:
-        super().__init__()
-        self.anchor = anchor
-
-    def forward(self, tokens: Tensor, documents: Tensor, memory: MemoryRows | None) -> Tensor:
-        return next_token_loss(self.anchor, tokens, documents, memory)
 
 
 class Trainer:
@@ -166,15 +138,11 @@ class Trainer:
             memory = self.bank.fetch(leaves, generic)
             memory.rows.requires_grad_()
 
-        with self.compute.autocast():
-            loss = self.loss(tokens, documents, None if memory is None else memory.to(device))
         self.optimizer.zero_grad()
-        world, part = self.ranks.world, 1.0
-        if world > 1:
-            # Each token counts alike, wherever it is; DistributedDataParallel takes the mean over processes.
-            counted = int((targets_of(tokens, documents) >= 0).sum())
-            part = counted / self.ranks.sum(counted)
-        torch.autograd.backward(loss if world == 1 else loss * (part * world))
+        world = self.ranks.world
+        counted = self.ranks.sum(int((targets_of(tokens, documents) >= 0).sum()))
+        pieces = pieces_of(len(indices), world, self.compute.microbatch)
+        loss = add_gradients(self.loss, tokens, documents, memory, self.compute, pieces, counted, world)
 
         touched = []
         if self.bank is not None and memory is not None and memory.rows.grad is not None:
@@ -193,7 +161,7 @@ class Trainer:
         if self.sparse is not None and phase.memory is not None:
             self.sparse.step(touched, phase.memory.at(step, phase.steps, phase.warmup))
         self.step += 1
-        return self.ranks.sum(loss.item() * part), norm
+        return self.ranks.sum(loss), norm
 
     def _norm(self, anchor: list[Tensor], memories: list[Tensor]) -> float:
         """Of the whole gradient: the anchor's is the same on every process, blocks have one owner each."""

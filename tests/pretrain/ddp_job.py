@@ -20,7 +20,9 @@ with process_group() as ranks:
     bank = MemoryBank.initialized(MEMORY, ANCHOR, generator)
     phase = PhaseConfig(20, 7, 2, Schedule(3e-3, 3e-4), 0.05, Schedule(1e-2, 1e-3), 1e-3)
     bank = bank if ranks.world == 1 else ShardedBank(bank, ranks)
-    trainer = Trainer(anchor, phase, facts(), 5, bank, Compute(sharding=sys.argv[2]))
+    trainer = Trainer(
+        anchor, phase, facts(), 5, bank, Compute(sharding=sys.argv[2], microbatch=int(sys.argv[3]))
+    )
     losses = []
     while not trainer.finished:
         losses.append(trainer.train_step())

@@ -11,8 +11,9 @@ from rich.console import Console
 from edge_pretrain.loop import TrainingInterruptedError, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
+from edge_pretrain.next_token import targets_of
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.train import PhaseConfig, Schedule, Trainer, targets_of
+from edge_pretrain.train import PhaseConfig, Schedule, Trainer
 
 ANCHOR = AnchorConfig(
     layers=2, d_model=32, heads=2, head_dim=16, ffn_dim=48, vocab_size=40, context_length=32

@@ -16,7 +16,7 @@ from edge_pretrain.compute import Compute
 from edge_pretrain.evaluate import Mode
 from edge_pretrain.memories import MemoryBank
 from edge_pretrain.model import MemoryReader
-from edge_pretrain.train import next_token_loss
+from edge_pretrain.next_token import next_token_loss
 
 MODES: tuple[Mode, ...] = ("baseline", "generic", "fetched", "random")
 BATCH = 8

@@ -43,6 +43,7 @@ class PosthocRecipe:
     corpus: CorpusRecipe | None = None
     source: SourceRecipe | None = None
     precision: Precision = "f32"
+    microbatch: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The tables of a recipe's file, without what has its default."""
