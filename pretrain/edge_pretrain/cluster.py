@@ -17,6 +17,8 @@ from sklearn.cluster import kmeans_plusplus
 STEPS = 20
 SAMPLES = 6400
 LARGEST_SHARE = 1.5  # times 1 / k
+LOOKED_UP = 1024  # rows at once, each of which is compared with k centroids
+AT_ONCE = 65536  # rows of embeddings, which may lie on a disk
 
 Embeddings = NDArray[np.float32]
 Nodes = NDArray[np.int64]
@@ -40,6 +42,15 @@ class ClusterTree:
         blocked: i64 [n], for each text the level-1 node whose subtree may not be chosen. Empty clusters are
         never chosen; the lower index wins a tie.
         """
+        parts = [
+            self._lookup(
+                embeddings[i : i + LOOKED_UP], None if blocked is None else blocked[i : i + LOOKED_UP]
+            )
+            for i in range(0, len(embeddings), LOOKED_UP)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def _lookup(self, embeddings: Embeddings, blocked: Nodes | None) -> Nodes:
         nodes = np.zeros(len(embeddings), dtype=np.int64)
         children = np.arange(self.fanout)
         for level, (centroids, documents) in enumerate(zip(self.centroids, self.documents, strict=True)):
@@ -73,7 +84,7 @@ class Split:
 def split_node(embeddings: Embeddings, job: Split) -> Embeddings:
     """The centroids of a node's children. Its random numbers depend on the seed and the node only."""
     random = np.random.default_rng([job.seed, job.level, job.node])
-    return balanced_kmeans(embeddings[job.members], job.fanout, random)
+    return balanced_kmeans(embeddings, job.fanout, random, job.members)
 
 
 def local_splits(embeddings: Embeddings, jobs: Iterable[Split]) -> list[Embeddings]:
@@ -100,7 +111,8 @@ def build_tree(
         following = np.empty_like(nodes)
         jobs = [Split(level, int(n), np.flatnonzero(nodes == n), fanout, seed) for n in np.unique(nodes)]
         for job, found in zip(jobs, splits(embeddings, jobs), strict=True):
-            assigned = _nearest(embeddings[job.members], found)
+            parts = [job.members[i : i + AT_ONCE] for i in range(0, len(job.members), AT_ONCE)]
+            assigned = np.concatenate([_nearest(embeddings[part], found) for part in parts])
             first = job.node * fanout
             centroids[level][first : first + len(found)] = found
             documents[level][first : first + fanout] = np.bincount(assigned, minlength=fanout)
@@ -109,14 +121,21 @@ def build_tree(
     return ClusterTree(fanout, centroids, documents)
 
 
-def balanced_kmeans(points: Embeddings, k: int, random: np.random.Generator) -> Embeddings:
-    """Centroids f32 [at most k, dim] of points f32 [n, dim]; fewer where there are fewer different points."""
-    k = min(k, len(np.unique(points, axis=0)))
+def balanced_kmeans(
+    points: Embeddings, k: int, random: np.random.Generator, members: Nodes | None = None
+) -> Embeddings:
+    """Centroids f32 [at most k, dim] of points f32 [n, dim]; fewer where there are fewer different points.
+
+    members: i64, the rows that count, all if None. Of more than SAMPLES no step reads more.
+    """
+    rows = np.arange(len(points)) if members is None else members
+    whole = points[rows] if len(rows) <= SAMPLES else None
+    k = min(k, len(np.unique(points[rows[:: -(-len(rows) // SAMPLES)]], axis=0)))
 
     def sample() -> Embeddings:
-        if len(points) <= SAMPLES:
-            return points
-        return points[random.choice(len(points), SAMPLES, replace=False)]
+        if whole is not None:
+            return whole
+        return points[rows[random.choice(len(rows), SAMPLES, replace=False)]]
 
     seed = int(random.integers(2**31))
     centroids = cast(Embeddings, kmeans_plusplus(sample(), k, random_state=seed)[0].astype(np.float32))

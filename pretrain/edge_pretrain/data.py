@@ -1,8 +1,11 @@
-"""From a corpus to what training reads: embeddings, tree, tokenizer, packed sequences, each step cached."""
+"""From the built-in corpus to what training reads: embeddings, tree, tokenizer, packed sequences, each step cached.
+
+`edge_pretrain.source_data` does the same for texts of any size.
+"""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,11 @@ from edge_pretrain.cluster import ClusterTree, Embeddings, build_tree
 from edge_pretrain.corpus.documents import Corpus, DataConfig, build_corpus
 from edge_pretrain.corpus.questions import Question, build_questions, common_questions
 from edge_pretrain.embed import SHA256
-from edge_pretrain.pack import STORED, pack, read_sequences, write_rows
-from edge_pretrain.recipe import SourceRecipe
+from edge_pretrain.pack import STORED, read_sequences, write_sequences
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.sources import SourceError, documents, window_shards, windows
-from edge_pretrain.tokenizer import open_tokenizer, train_tokenizer
+from edge_pretrain.tokenizer import train_tokenizer
 
 Embed = Callable[[list[str]], Embeddings]
-Rows = list[NDArray[np.int32]]  # as `edge_pretrain.pack.pack` makes them
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,18 @@ class PrepareConfig:
     depth: int
     vocab_size: int
     sequence_length: int
-    source: SourceRecipe | None = None
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """`tree_path`, `tokenizer_path` and `questions_path` are files that the checkpoint copies."""
+    """`tree_path`, `tokenizer_path` and `questions_path` are files that the checkpoint copies.
+
+    leaves: i64 [texts], the tree's leaf of each.
+    """
 
     corpus: Corpus
-    texts: list[str]
+    texts: Sequence[str]
+    leaves: NDArray[np.int64]
     questions: list[Question]
     common: list[tuple[str, str]]
     tree: ClusterTree
@@ -81,25 +84,6 @@ def demo_order(questions: list[Question], seed: int) -> list[Question]:
     return first + [q for q in shuffled if q not in chosen]
 
 
-def source_texts(source: SourceRecipe, config: PrepareConfig, root: Path) -> list[str]:
-    """The windows of a source's documents, of a sequence each, as texts. Raises SourceError."""
-
-    def texts() -> Iterator[str]:
-        return documents(source.path, source.field, source.limit or None)
-
-    key = asdict(source)
-    path = Path(source.tokenizer)
-    if not source.tokenizer:
-        train = lambda out: train_tokenizer(texts(), config.vocab_size, out / "tokenizer.json")  # noqa: E731
-        path = cached(root, "source-tokenizer", [key, config.vocab_size], train) / "tokenizer.json"
-    tokenizer = open_tokenizer(path, config.vocab_size)
-    shards = window_shards(texts(), tokenizer, config.sequence_length - 2, root, key)
-    found = tokenizer.decode_batch(windows(shards))
-    if not found:
-        raise SourceError(f"{source.path}: holds no text")
-    return list(found)
-
-
 def tree_of(
     root: Path, content: str, embeddings: Embeddings, fanout: int, depth: int, seed: int
 ) -> tuple[ClusterTree, Path]:
@@ -120,54 +104,53 @@ def tree_of(
     return ClusterTree(fanout, centroids, documents), folder / "tree.safetensors"
 
 
-def sequences_of(root: Path, key: object, length: int, rows: Callable[[], Rows]) -> Sequences:
-    """The packed sequences that `key` names; `rows` packs them if they are not there yet."""
-    folder = cached(root, "sequences", key, lambda out: write_rows(out / "rows", rows()))
-    return read_sequences(folder / "rows", length)
+def sequences_of(root: Path, key: object, length: int, write: Callable[[Path], None]) -> Sequences:
+    """The packed sequences that `key` names; `write` packs them if they are not there yet."""
+    folder = cached(root, "sequences", [key, STORED], write)
+    return read_sequences(folder, length)
 
 
 def prepare(config: PrepareConfig, root: Path, embedded: Embedded) -> Prepared:
-    """Do every step that is not done yet under `root`."""
+    """Do every step for the built-in corpus that is not done yet under `root`."""
     seed = config.data.seed
-    corpus = build_corpus(config.data) if config.source is None else Corpus([], [], [])
+    corpus = build_corpus(config.data)
     texts = [document.text for document in corpus.documents]
-    if config.source is not None:
-        texts = source_texts(config.source, config, root)
     content = digest(texts)
     embeddings = embedded(texts)
-
     tree, tree_path = tree_of(root, content, embeddings, config.fanout, config.depth, seed)
+    leaves = tree.lookup(embeddings)
     tokenizer_dir = cached(
         root,
         "tokenizer",
         [content, config.vocab_size],
         lambda out: train_tokenizer(texts, config.vocab_size, out / "tokenizer.json"),
     )
-    tokenizer_path = tokenizer_dir / "tokenizer.json"
-    if config.source is not None and config.source.tokenizer:
-        tokenizer_path = Path(config.source.tokenizer)
+    tokenizer_path, length = tokenizer_dir / "tokenizer.json", config.sequence_length
 
-    key = [tree_path.parent.name, tokenizer_dir.name, config.sequence_length, STORED]
-
-    def rows() -> Rows:
+    def write(out: Path) -> None:
         encoded = Tokenizer.from_file(str(tokenizer_path)).encode_batch(texts, add_special_tokens=False)
-        return pack([e.ids for e in encoded], tree.lookup(embeddings), config.sequence_length, seed)
+        write_sequences(out, [e.ids for e in encoded], leaves, length, seed)
 
     questions = demo_order(build_questions(corpus), seed)
-    lines = [json.dumps(question.to_json()) + "\n" for question in questions]
-
-    def write_questions(out: Path) -> None:
-        (out / "questions.jsonl").write_text("".join(lines))
-
-    questions_dir = cached(root, "questions", lines, write_questions)
     return Prepared(
         corpus,
         texts,
+        leaves,
         questions,
-        common_questions(config.data, 400) if config.source is None else [],
+        common_questions(config.data, 400),
         tree,
         tree_path,
         tokenizer_path,
-        questions_dir / "questions.jsonl",
-        sequences_of(root, key, config.sequence_length, rows),
+        write_questions(root, questions),
+        sequences_of(root, [tree_path.parent.name, tokenizer_dir.name, length], length, write),
     )
+
+
+def write_questions(root: Path, questions: Sequence[Question]) -> Path:
+    """The file of the questions, a line each."""
+    lines = [json.dumps(question.to_json()) + "\n" for question in questions]
+
+    def write(out: Path) -> None:
+        (out / "questions.jsonl").write_text("".join(lines))
+
+    return cached(root, "questions", lines, write) / "questions.jsonl"

@@ -84,7 +84,7 @@ class FrozenTrainer:
 
     @property
     def tokens_per_step(self) -> int:
-        return len(self._members) * self.phase.batch * int(self.sequences.tokens.shape[1])
+        return len(self._members) * self.phase.batch * self.sequences.length
 
     @property
     def learning_rate(self) -> float:

@@ -17,7 +17,7 @@ import torch
 
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import PAPER_ANCHORS, Anchor, AnchorConfig
-from edge_pretrain.sequences import Sequences
+from edge_pretrain.sequences import ArraySequences
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
 
 
@@ -48,7 +48,7 @@ def trainer(dimensions: Dimensions, memory: bool, steps: int) -> Trainer:
     bank = MemoryBank.initialized(config, dimensions.anchor, generator) if memory else None
     rate = Schedule(1e-3, 1e-4)
     phase = PhaseConfig(steps, dimensions.batch, 1, rate, 0.05, rate if memory else None)
-    return Trainer(anchor, phase, Sequences(tokens, np.zeros(shape, np.int32), leaves), 0, bank)
+    return Trainer(anchor, phase, ArraySequences(tokens, np.zeros(shape, np.int32), leaves), 0, bank)
 
 
 def measure(dimensions: Dimensions, steps: int) -> dict[str, float]:

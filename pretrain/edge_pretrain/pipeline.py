@@ -28,6 +28,7 @@ from edge_pretrain.model import Anchor, AnchorConfig
 from edge_pretrain.provenance import provenance
 from edge_pretrain.ranks import Ranks, ShardedBank
 from edge_pretrain.recipe import FINAL_FRACTION, AnchorPhase, CotrainPhase, Recipe
+from edge_pretrain.source_data import prepare_source
 from edge_pretrain.tokenizer import BOS_ID, EOS_ID
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
 
@@ -87,9 +88,11 @@ class Run:
             recipe.tree.depth,
             recipe.tokens.vocab_size,
             recipe.tokens.sequence_length,
-            recipe.source,
         )
-        return prepare(config, self.directory / "prepared", embedded)
+        root = self.directory / "prepared"
+        if recipe.source is not None:
+            return prepare_source(config, recipe.source, root, embedded, self.seed)
+        return prepare(config, root, embedded)
 
     def train(
         self,

@@ -1,22 +1,47 @@
 """The training sequences as the trainer reads them; a file of its own because packing needs no torch."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.int32]
+
+
+class Sequences(Protocol):
+    """Packed training sequences of `length` tokens."""
+
+    @property
+    def leaves(self) -> NDArray[np.int64]:
+        """i64 [n]: the tree's leaf of each sequence's documents."""
+        ...
+
+    @property
+    def length(self) -> int: ...
+    def __len__(self) -> int: ...
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Rows, Rows]:
+        """tokens and documents, i32 [B, length] each.
+
+        documents: equal within a document, -1 where the sequence is filled up.
+        """
+        ...
+
 
 @dataclass(frozen=True)
-class Sequences:
-    """Packed training sequences.
+class ArraySequences:
+    """`Sequences` in memory. tokens, documents: i32 [n, length]."""
 
-    tokens: i32 [n, T]. documents: i32 [n, T], equal within a document, -1 where the sequence is filled up.
-    leaves: i64 [n], the tree's leaf of each sequence's documents.
-    """
-
-    tokens: NDArray[np.int32]
-    documents: NDArray[np.int32]
+    tokens: Rows
+    documents: Rows
     leaves: NDArray[np.int64]
+
+    @property
+    def length(self) -> int:
+        return int(self.tokens.shape[1])
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Rows, Rows]:
+        return self.tokens[indices], self.documents[indices]

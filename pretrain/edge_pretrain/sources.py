@@ -6,8 +6,9 @@ complete, so a run that was stopped goes on at the first shard that is missing.
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from mmap_ninja import RaggedMmap
@@ -16,6 +17,7 @@ from tokenizers import Tokenizer
 from edge_pretrain.cache import cached
 
 SHARD = 10_000  # documents
+ENCODED = 256  # documents at once: what a tokenizer returns is many times their tokens
 FORMS = "a .jsonl or .parquet file, a folder of those or of .txt files, or hf:DATASET[:SPLIT]"
 
 
@@ -106,16 +108,64 @@ def window_shards(
     while batch := list(itertools.islice(texts, shard)):
 
         def build(out: Path, batch: list[str] = batch) -> None:
-            encoded = tokenizer.encode_batch(batch, add_special_tokens=False)
-            starts = ((e.ids, start) for e in encoded for start in range(0, len(e.ids), length))
-            rows = [np.array(ids[start : start + length], dtype=np.int32) for ids, start in starts]
+            rows = []
+            for start in range(0, len(batch), ENCODED):
+                for encoded in tokenizer.encode_batch(
+                    batch[start : start + ENCODED], add_special_tokens=False
+                ):
+                    ids = np.array(encoded.ids, dtype=np.int32)
+                    rows += [ids[i : i + length] for i in range(0, len(ids), length)]
             RaggedMmap.from_lists(out / "windows", rows, dtype=np.int32)
 
         found.append(cached(root, f"windows{len(found):05d}", [key, length, shard], build))
     return found
 
 
-def windows(shards: list[Path]) -> list[list[int]]:
-    """The windows of all shards, in order."""
-    maps = [RaggedMmap(shard / "windows") for shard in shards]
-    return [rows[i].tolist() for rows in maps for i in range(len(rows))]
+class Windows(Sequence[list[int]]):
+    """The windows of shards, in order: token ids, which stay in their files until they are asked for."""
+
+    def __init__(self, shards: list[Path]) -> None:
+        self._maps = [RaggedMmap(shard / "windows") for shard in shards]
+        self.starts = np.cumsum([0, *(len(rows) for rows in self._maps)])
+        """Where each shard begins, and the end."""
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        shard = int(np.searchsorted(self.starts, range(len(self))[index], side="right")) - 1
+        return list(self._maps[shard][range(len(self))[index] - self.starts[shard]].tolist())
+
+
+class WindowTexts(Sequence[str]):
+    """The same windows as texts."""
+
+    def __init__(self, windows: Windows, tokenizer: Tokenizer) -> None:
+        self._windows, self._tokenizer = windows, tokenizer
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return list(self._tokenizer.decode_batch(self._windows[index]))
+        return str(self._tokenizer.decode(self._windows[index]))
+
+
+def state_of(source: str) -> list[tuple[str, int, int]]:
+    """What tells that a source on this machine has changed: its files' names, bytes and times. Empty for hf:."""
+    path = Path(source)
+    if source.startswith("hf:") or not path.exists():
+        return []
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in _READERS)
+    return [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]

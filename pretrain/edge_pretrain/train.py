@@ -57,8 +57,9 @@ class PhaseConfig:
 
 def batch_of(sequences: Sequences, indices: NDArray[np.int64], device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Tokens and documents of sequences, i64 [B, T] each."""
-    found = (sequences.tokens[indices], sequences.documents[indices])
-    tokens, documents = (torch.from_numpy(rows.astype(np.int64)).to(device) for rows in found)
+    tokens, documents = (
+        torch.from_numpy(rows.astype(np.int64)).to(device) for rows in sequences.batch(indices)
+    )
     return tokens, documents
 
 
@@ -118,7 +119,7 @@ class Trainer:
 
     @property
     def tokens_per_step(self) -> int:
-        return self.phase.batch * int(self.sequences.tokens.shape[1])
+        return self.phase.batch * self.sequences.length
 
     @property
     def learning_rate(self) -> float:

@@ -133,8 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    texts = prepared.texts
-    found = report(prepared.tree, texts, prepared.tree.lookup(embed(texts)))
+    found = report(prepared.tree, prepared.texts, prepared.leaves)
     (options.out / "tree.json").write_text(json.dumps(found, indent=1) + "\n")
     (options.out / "tree.html").write_text(page(found), encoding="utf-8")
     console.print(f"wrote {options.out / 'tree.json'} and tree.html")

@@ -7,7 +7,7 @@ from tiny_recipe import TINY
 from tokenizers import Tokenizer
 
 from edge_pretrain import checkpoint, sources
-from edge_pretrain.sources import SourceError, documents, window_shards, windows
+from edge_pretrain.sources import SourceError, Windows, documents, window_shards
 from edge_pretrain.tokenizer import open_tokenizer, train_tokenizer
 
 TEXTS = [f"Town {i}. Town {i} is a place in the north. It has {37 * i} people." for i in range(40)]
@@ -95,7 +95,7 @@ def test_windows_cover_the_documents_and_a_stopped_run_goes_on_at_the_missing_sh
     shards = window_shards(iter(TEXTS), tokenizer, 8, tmp_path / "shards", "key", shard=10)
     assert len(shards) == 4
     assert len(made) == 5, "two shards were there, the third and fourth are made now"
-    found = windows(shards)
+    found = list(Windows(shards))
     assert max(len(window) for window in found) == 8
     joined = "".join(tokenizer.decode_batch(found))
     assert joined == "".join(TEXTS)

@@ -12,7 +12,7 @@ from edge_pretrain.loop import TrainingInterruptedError, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
 from edge_pretrain.model import Anchor, AnchorConfig
 from edge_pretrain.next_token import targets_of
-from edge_pretrain.sequences import Sequences
+from edge_pretrain.sequences import ArraySequences
 from edge_pretrain.train import PhaseConfig, Schedule, Trainer
 
 ANCHOR = AnchorConfig(
@@ -22,14 +22,14 @@ MEMORY = MemoryConfig(fanout=4, rows=(2, 8), layers=(0, 1))
 QUIET = Console(quiet=True)
 
 
-def facts(sequences: int = 64, leaf_bits: int = 16) -> Sequences:
+def facts(sequences: int = 64, leaf_bits: int = 16) -> ArraySequences:
     """Each leaf has one fact, `7 8 9 -> value of the leaf`, which only the leaf's memory can tell apart."""
     generator = np.random.default_rng(0)
     leaves = generator.integers(0, leaf_bits, sequences)
     tokens = np.tile(np.array([1, 7, 8, 9, 0, 2], dtype=np.int32), (sequences, 5))[:, :30]
     documents = np.repeat(np.arange(5, dtype=np.int32), 6)[None].repeat(sequences, 0)
     tokens[:, 4::6] = 20 + leaves[:, None]
-    return Sequences(tokens, documents, leaves.astype(np.int64))
+    return ArraySequences(tokens, documents, leaves.astype(np.int64))
 
 
 def make_trainer(memory: bool, steps: int = 8, rate: float = 3e-3) -> Trainer:

@@ -21,19 +21,19 @@ from edge_pretrain.cache import digest
 from edge_pretrain.cluster import ClusterTree
 from edge_pretrain.compute import CPU, Compute
 from edge_pretrain.corpus.documents import DataConfig, build_corpus
-from edge_pretrain.data import Embedded, Rows, sequences_of, tree_of
+from edge_pretrain.data import Embedded, sequences_of, tree_of
 from edge_pretrain.frozen import FrozenConfig, FrozenTrainer
 from edge_pretrain.hf_folder import AnchorFolder
 from edge_pretrain.loop import SAVE_EVERY, run_phase
 from edge_pretrain.memories import MemoryBank, MemoryConfig
-from edge_pretrain.pack import STORED, pack
+from edge_pretrain.pack import write_sequences
 from edge_pretrain.pipeline import embedded, embedder_settings, schedule
 from edge_pretrain.posthoc.anchor import HuggingFaceAnchor
 from edge_pretrain.posthoc.perplexity import MODES, HeldOut, Perplexity, perplexity
 from edge_pretrain.posthoc.recipe import PosthocRecipe, posthoc_fingerprint
 from edge_pretrain.provenance import provenance
 from edge_pretrain.sequences import Sequences
-from edge_pretrain.sources import SourceError, documents, window_shards, windows
+from edge_pretrain.sources import SourceError, Windows, documents, state_of, window_shards
 from edge_runtime.errors import BadFormatError
 from edge_runtime.text import read_tokenizer
 
@@ -117,15 +117,15 @@ class PosthocRun:
         embeddings = embed(texts)
         tree, path = tree_of(root, digest(texts), embeddings, recipe.tree.fanout, recipe.tree.depth, seed)
         length, leaves = recipe.texts.sequence_length, tree.lookup(embeddings)
-        key = [path.parent.name, digest(tokenizer.to_str()), asdict(markers), length, STORED]
+        key = [path.parent.name, digest(tokenizer.to_str()), asdict(markers), length]
 
         def ids(of: list[str]) -> list[list[int]]:
             return [encoded.ids for encoded in tokenizer.encode_batch(of, add_special_tokens=False)]
 
-        def rows() -> Rows:
-            return pack(ids(texts), leaves, length, seed, markers)
+        def write(out: Path) -> None:
+            write_sequences(out, ids(texts), leaves, length, seed, markers)
 
-        sequences = sequences_of(root, key, length, rows)
+        sequences = sequences_of(root, key, length, write)
         whole = [[*markers.opening, *found, *markers.closing][:length] for found in ids(held)]
         return Texts(tree, path, sequences, HeldOut(whole, tree.lookup(embed(held))))
 
@@ -145,10 +145,10 @@ class PosthocRun:
         if source is None:
             config = DataConfig(seed=self.seed, **recipe.to_json()["corpus"])
             return [document.text for document in build_corpus(config).documents]
-        key = [asdict(source), digest(tokenizer.to_str())]
+        key = [asdict(source), state_of(source.path), digest(tokenizer.to_str())]
         found = documents(source.path, source.field, source.limit or None)
         shards = window_shards(found, tokenizer, recipe.texts.sequence_length - 2, root, key)
-        texts: list[str] = tokenizer.decode_batch(windows(shards))
+        texts: list[str] = tokenizer.decode_batch(list(Windows(shards)))
         if len(texts) < 2:
             raise SourceError(
                 f"{source.path}: holds {len(texts)} texts; one to train on and one to hold out are least"
