@@ -68,7 +68,7 @@ class Runtime:
             storage: how the bank is read: see `pager.StorageKind`.
             threads: of the engine.
             router: which of the bundle's embedders routes; None takes its default, or another where the default needs
-                a second engine.
+                an engine that is not installed here.
 
         Raises:
             EdgeRuntimeError: see `edge_runtime.errors`; the message names the file and what to do.
@@ -137,9 +137,16 @@ class Runtime:
 
 
 def router_for(router: RouterSpec, engine: str) -> str:
-    """The embedder to take where none is named: one that needs no engine beside `engine`, the default if it may be."""
-    choices = [router.embedder(), *router.embedders]
-    return next((one.name for one in choices if one.engine in (STATIC, engine)), router.default)
+    """The embedder to take where none is named: the default, or, where its engine is not installed here, one that needs
+    none beside `engine`."""
+    at_hand = (STATIC, engine)
+    try:
+        default = router.embedder()
+        if default.engine not in at_hand:
+            engines.load(default.engine)
+    except UnsupportedError:
+        return next((one.name for one in router.embedders if one.engine in at_hand), router.default)
+    return default.name
 
 
 def default_budget(memory: Memory) -> int:

@@ -144,7 +144,7 @@ def _make_tiny(root: Path, final: Path) -> None:
     partial = root / "partial"
     write_checkpoint(partial / "checkpoint")
     # f32: the parity tests compare with the reference to 1e-4. A short prefill: prompts take several calls.
-    config = ExportConfig("tiny", "f32", 16, None)
+    config = ExportConfig("tiny", "f32", 16, None, programs=(("executorch", "paged"),))
     export_bundle(Source.open(partial / "checkpoint"), partial / "tiny.bundle", config, lambda step: None)
     partial.rename(final)
 

@@ -14,7 +14,7 @@ from edge_runtime.errors import ContextOverflowError, UnsupportedError
 from edge_runtime.manifest import ProgramSpec
 from edge_runtime.router import Embedder
 
-ENGINES = ("executorch", "native", "onnx", "coreml")
+ENGINES = ("native", "executorch", "onnx", "coreml")
 # Of programs, engine/flavour: the kinds of memory that each reads.
 MEMORY_KINDS = {
     "native/paged": ("ffn",),

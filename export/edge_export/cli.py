@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from edge_export.hub import folder_of
 from edge_export.source import (
     ANCHOR_DTYPES,
     BANK_DTYPES,
+    DEFAULT_DTYPES,
+    DEFAULT_PROGRAMS,
     NATIVE_DTYPES,
     PROGRAMS,
     ROUTERS,
@@ -58,16 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--anchor-dtype",
-        default="f32",
         choices=tuple(dict.fromkeys((*ANCHOR_DTYPES, *NATIVE_DTYPES))),
-        help="of the programs' weights: 8da4w, or i4, is int4 in groups of 32, int8 and i8 are the same (default: f32)",
+        help="of the programs' weights: 8da4w, or i4, is int4 in groups of 32, int8 and i8 are the same (default: "
+        + ", ".join(f"{engine} {dtype}" for engine, dtype in DEFAULT_DTYPES.items())
+        + ")",
     )
     parser.add_argument(
         "--to",
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
-        default=("executorch",),
         metavar="ENGINE,...",
-        help=f"of {', '.join(ENGINES)}; the first is the bundle's default (default: executorch)",
+        help=f"of {', '.join(ENGINES)}; the first is the bundle's default (default: native, or executorch for memory "
+        "that native does not read)",
     )
     parser.add_argument(
         "--flavour",
@@ -75,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar="FLAVOUR,...",
         help="paged (memory is read in place; ExecuTorch, native) or portable (memory as inputs), for the engines that "
-        "have it (default: the first that each engine has)",
+        "have it (default: the first that each engine has; without --to portable means executorch)",
     )
     parser.add_argument(
         "--max-prefill",
@@ -88,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--routers",
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
         metavar="NAME,...",
-        help=f"of {', '.join(ROUTERS)} (default: static where the checkpoint has it, and minilm)",
+        help=f"of {', '.join(ROUTERS)} (default: static where the checkpoint has it; minilm where an "
+        "engine runs it, or where static is not fit to be alone)",
     )
     parser.add_argument(
         "--embedder",
@@ -108,7 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
     if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
         raise InvalidArgumentError(f"--routers {unknown[0]!r}: routers are {', '.join(ROUTERS)}")
-    programs = _programs(arguments.to, arguments.flavour)
+    known = {flavour for _, flavour in PROGRAMS}
+    if unknown := sorted(set(arguments.flavour) - known):
+        raise InvalidArgumentError(f"--flavour {unknown[0]!r}: flavours are {', '.join(sorted(known))}")
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
@@ -116,14 +123,19 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.embedder,
         arguments.routers,
         arguments.anchor_dtype,
-        programs,
+        _programs(arguments.to, arguments.flavour) if arguments.to else DEFAULT_PROGRAMS[:1],
         context_length=arguments.context_length,
     )
     bank_dtypes(config.memory_dtype)
-    for engine in config.engines:
-        config.dtype_of(engine)
+    _check_dtypes(config)
     folder = folder_of(arguments.checkpoint, lambda step: console.print(f"  {step}"))
     source = Source.open(folder, arguments.memory)
+    if not arguments.to:
+        program = source.default_program(arguments.flavour)
+        if program not in config.programs:
+            console.print(f"  memory of the kind {source.memory_kind}: a program for {'/'.join(program)}")
+        config = replace(config, programs=(program,))
+        _check_dtypes(config)
     if source.is_exported(out, config):
         console.print(f"{out}: up to date")
         return 0
@@ -140,13 +152,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_dtypes(config: ExportConfig) -> None:
+    """Raises InvalidArgumentError where an engine has no such weights: before anything is fetched or written."""
+    for engine in config.engines:
+        config.dtype_of(engine)
+
+
 def _programs(engines: tuple[str, ...], flavours: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Which programs to write. Raises InvalidArgumentError for what there is not."""
-    known = {flavour for _, flavour in PROGRAMS}
     if unknown := [name for name in engines if name not in ENGINES]:
         raise InvalidArgumentError(f"--to {unknown[0]!r}: engines are {', '.join(ENGINES)}")
-    if unknown := [name for name in flavours if name not in known]:
-        raise InvalidArgumentError(f"--flavour {unknown[0]!r}: flavours are {', '.join(sorted(known))}")
     chosen = []
     for engine in engines:
         there = [flavour for name, flavour in PROGRAMS if name == engine]

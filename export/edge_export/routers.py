@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from edge_export.quiet import quiet_libraries
-from edge_export.source import ENGINE_ROUTERS, ROUTER_REPORT, ROUTER_TABLES, ExportConfig, Source
+from edge_export.source import (
+    ENGINE_ROUTERS,
+    FALLBACK_ROUTER,
+    ROUTER_REPORT,
+    ROUTER_TABLES,
+    ExportConfig,
+    Source,
+)
 from edge_pretrain.embed import MAX_TOKENS, MiniLM
 from edge_pretrain.router.config import MADE_FROM
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 Report = Callable[[str], None]
 STATIC = "static"
+STATIC_ENTRY = {"name": STATIC, "engine": STATIC, "path": ROUTER_TABLES, "tokenizer": "tokenizer.json"}
 
 
 def write_routers(
@@ -28,25 +36,36 @@ def write_routers(
         InvalidArgumentError: the configuration asks for a static router that the checkpoint does not have.
         BadFormatError: the checkpoint's static router is damaged or belongs to another training.
     """
-    own = dict.fromkeys(ENGINE_ROUTERS[engine] for engine in config.engines)
-    names = list(config.routers or (STATIC, *own))
-    if STATIC in names and not source.memory_file(ROUTER_REPORT).is_file():
-        folder = source.memories or source.directory
-        hint = f"{folder} has no static router: `python -m edge_pretrain.router train` makes it"
-        if config.routers is not None:
-            raise InvalidArgumentError(hint)
-        report(f"router: {hint}")
-        names.remove(STATIC)
-    entries, default = [], None
+    verdict = None
+    if STATIC in (config.routers or (STATIC,)):
+        if source.memory_file(ROUTER_REPORT).is_file():
+            verdict = _verdict(source)
+        else:
+            folder = source.memories or source.directory
+            hint = f"{folder} has no static router: `python -m edge_pretrain.router train` makes it"
+            if config.routers is not None:
+                raise InvalidArgumentError(hint)
+            report(f"router: {hint}")
+    names, default = config.routers or _own(config, verdict), None
+    entries = []
     for name in names:
-        if name == STATIC:
-            entries.append(_static(root, source))
-            verdict = json.loads(source.memory_file(ROUTER_REPORT).read_text(encoding="utf-8"))
+        if name == STATIC and verdict is not None:
+            shutil.copyfile(source.memory_file(ROUTER_TABLES), root / ROUTER_TABLES)
+            entries.append(STATIC_ENTRY)
             default = STATIC if verdict["default"] or len(names) == 1 else None
             report(f"router: {_said(verdict)}")
         else:
             entries.append(_program(root, name, config, report))
     return entries, default or next(name for name in names if name != STATIC)
+
+
+def _own(config: ExportConfig, verdict: dict[str, Any] | None) -> tuple[str, ...]:
+    """The static router where there is one, and the engines' neural ones, or the fallback where nothing else is fit."""
+    static = (STATIC,) if verdict is not None else ()
+    neural = dict.fromkeys(ENGINE_ROUTERS[engine] for engine in config.engines if engine in ENGINE_ROUTERS)
+    if not neural and (verdict is None or not verdict["default"]):
+        return (*static, FALLBACK_ROUTER)
+    return (*static, *neural)
 
 
 def _said(verdict: dict[str, Any]) -> str:
@@ -60,10 +79,11 @@ def _said(verdict: dict[str, Any]) -> str:
     )
 
 
-def _static(root: Path, source: Source) -> dict[str, Any]:
+def _verdict(source: Source) -> dict[str, Any]:
+    """The static router's report, checked against the files that it speaks of. Raises BadFormatError."""
     path = source.memory_file(ROUTER_REPORT)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         made_of = record["sha256"]
         wanted = {ROUTER_TABLES: made_of[Path(ROUTER_TABLES).name]}
         wanted |= {name: made_of[name] for name in MADE_FROM}
@@ -75,8 +95,7 @@ def _static(root: Path, source: Source) -> dict[str, Any]:
         file = source.file(name) if name == "tokenizer.json" else source.memory_file(name)
         if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
             raise BadFormatError(f"{file}: not the file that {path.name} speaks of: train the router again")
-    shutil.copyfile(source.memory_file(ROUTER_TABLES), root / ROUTER_TABLES)
-    return {"name": STATIC, "engine": STATIC, "path": ROUTER_TABLES, "tokenizer": "tokenizer.json"}
+    return record
 
 
 def _program(root: Path, name: str, config: ExportConfig, report: Report) -> dict[str, Any]:

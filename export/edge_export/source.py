@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_pretrain.hf_folder import HF_FILES, hf_config
 from edge_runtime.bundle import Bundle
+from edge_runtime.engines import MEMORY_KINDS
 from edge_runtime.errors import (
     EdgeRuntimeError,
     InvalidArgumentError,
@@ -35,11 +36,18 @@ _SAME: dict[str, dict[str, str]] = {
     "onnx": {"i8": "int8", "i4": "8da4w"},
     "coreml": {"f32": "f16", "int8": "i8", "8da4w": "i4"},
 }
+# The weights where nobody asks for any. Native: i8 decodes nearly twice as fast as f16 out of half the memory and costs
+# 0.2% of perplexity and no answers to speak of; i4, twice as fast again, costs answers (docs/quantisation.md).
+DEFAULT_DTYPES = {"executorch": "f32", "native": "i8", "onnx": "f32", "coreml": "f16"}
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx", "minilm-onnx-int8")
-# The neural embedder beside the static one; the native engine runs none, so ExecuTorch does, and so for Core ML.
-ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx", "coreml": "minilm"}
+# The neural embedder beside the static one, of the engines that run one; for the others ExecuTorch does, where the
+# static one is not fit.
+ENGINE_ROUTERS = {"executorch": "minilm", "onnx": "minilm-onnx"}
+FALLBACK_ROUTER = "minilm"
+# What a bundle gets where nobody asks for programs: the first that reads memory of the checkpoint's kind.
+DEFAULT_PROGRAMS = (("native", "paged"), ("executorch", "portable"))
 PROGRAMS = (
     ("executorch", "paged"),
     ("executorch", "portable"),
@@ -66,17 +74,17 @@ def bank_dtypes(text: str) -> tuple[str, dict[int, str]]:
 class ExportConfig:
     """memory_dtype: of the bank, as `bank_dtypes` reads it. max_prefill: tokens a call. embedder: a directory or
     Hugging Face id, None for the installed package. routers: of ROUTERS; None for the engines' own as far as the
-    checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. programs:
-    (engine, flavour) pairs of PROGRAMS, the first is the bundle's default. context_length: tokens, at most; a
-    checkpoint of ours keeps its own."""
+    checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES, None for those
+    of DEFAULT_DTYPES. programs: (engine, flavour) pairs of PROGRAMS, the first is the bundle's default.
+    context_length: tokens, at most; a checkpoint of ours keeps its own."""
 
     name: str
     memory_dtype: str
     max_prefill: int
     embedder: str | None
     routers: tuple[str, ...] | None = None
-    anchor_dtype: str = "f32"
-    programs: tuple[tuple[str, str], ...] = (("executorch", "paged"),)
+    anchor_dtype: str | None = None
+    programs: tuple[tuple[str, str], ...] = DEFAULT_PROGRAMS[:1]
     context_length: int = 4096
 
     @property
@@ -90,7 +98,8 @@ class ExportConfig:
 
     def dtype_of(self, engine: str) -> str:
         """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
-        dtype, known = _SAME[engine].get(self.anchor_dtype, self.anchor_dtype), DTYPES[engine]
+        asked, known = self.anchor_dtype or DEFAULT_DTYPES[engine], DTYPES[engine]
+        dtype = _SAME[engine].get(asked, asked)
         if dtype not in known:
             raise InvalidArgumentError(f"--anchor-dtype {dtype!r}: {engine} has {', '.join(known)}")
         return dtype
@@ -150,6 +159,23 @@ class Source:
     @property
     def has_memory(self) -> bool:
         return self.memories is not None or not self.huggingface
+
+    @property
+    def memory_kind(self) -> str:
+        """What config.json says; FFN memory where it says nothing, which reading the memories then finds."""
+        try:
+            found = json.loads(self.memory_file("config.json").read_text(encoding="utf-8"))["memory"]["kind"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "ffn"
+        return found if isinstance(found, str) else "ffn"
+
+    def default_program(self, flavours: tuple[str, ...] = ()) -> tuple[str, str]:
+        """What to write where no engine is asked for: it reads the memory's kind, and has one of `flavours` if any."""
+        kind, asked = (
+            self.memory_kind,
+            [one for one in DEFAULT_PROGRAMS if not flavours or one[1] in flavours],
+        )
+        return next((one for one in asked if kind in MEMORY_KINDS["/".join(one)]), asked[0])
 
     def file(self, name: str) -> Path:
         return self.directory / name

@@ -178,6 +178,26 @@ def _with_levels(checkpoint: Checkpoint, levels: dict[int, torch.Tensor]) -> npt
         checkpoint.memories.levels = kept
 
 
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_default_program_is_the_first_that_reads_the_memory(kind: str, tmp_path: Path) -> None:
+    source = Source.open(sample(tmp_path, kind))
+    wanted = ("native", "paged") if kind == "ffn" else ("executorch", "portable")
+    assert source.default_program() == wanted
+    assert source.default_program(("portable",)) == ("executorch", "portable")
+
+
+@pytest.mark.slow
+def test_memory_that_native_does_not_read_is_exported_for_an_engine_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.bundle"
+    assert export(sample(tmp_path, "kv"), out) == 0
+    assert [(one.engine, one.flavour) for one in Bundle.open(out).manifest.programs] == [
+        ("executorch", "portable")
+    ]
+    assert "memory of the kind kv: a program for executorch/portable" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("program", ["native/paged", "executorch/paged", "coreml/portable"])
 def test_programs_that_read_ffn_memory_alone_are_refused_by_name(
     program: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -313,7 +313,7 @@ def test_a_prompt_is_answered_where_nothing_else_is_installed(bundles: dict[str,
         "import sys\n"
         "for name in ('torch', 'executorch', 'edge_runtime._executorch', 'transformers'): sys.modules[name] = None\n"
         "from edge_runtime.session import Session\n"
-        "with Session.open(sys.argv[1], router='static') as session:\n"
+        "with Session.open(sys.argv[1]) as session:\n"
         "    print(''.join(session.generate('Radon. Radon is a noble gas.', max_tokens=4, stop=[])))\n"
         "    assert session.stats.memory == 'fetched' and session.stats.bytes_read > 0\n"
     )
@@ -326,7 +326,7 @@ def test_a_prompt_is_answered_where_nothing_else_is_installed(bundles: dict[str,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--anchor-dtype", "f16"], "executorch has f32, int8, 8da4w"),
+        (["--to", "executorch", "--anchor-dtype", "f16"], "executorch has f32, int8, 8da4w"),
         (["--to", "native,tensorflow"], "engines are executorch, native, onnx"),
     ],
 )

@@ -20,7 +20,7 @@ from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
 
-F16 = ExportConfig("copy", "f16", 16, None)
+F16 = ExportConfig("copy", "f16", 16, None, programs=(("executorch", "paged"),))
 
 
 def without_programs(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
@@ -105,7 +105,8 @@ def test_a_bundle_that_is_up_to_date_costs_no_torch(
         "import sys; from edge_runtime.cli.main import main; assert main(sys.argv[1:]) == 0\n"
         "assert 'torch' not in sys.modules\n"
     )
-    arguments = ["export", tiny_checkpoint, "-o", copy, "--memory-dtype", "f32", "--max-prefill", "16"]
+    arguments = ["export", tiny_checkpoint, "-o", copy, "--to", "executorch"]
+    arguments += ["--memory-dtype", "f32", "--max-prefill", "16"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], check=True, capture_output=True, text=True
     )
@@ -128,6 +129,23 @@ def test_a_bad_checkpoint_is_one_line(
     assert name in error
     assert "internal error" not in error
     assert not (tmp_path / "out.bundle").exists()
+
+
+def test_without_options_a_bundle_is_native_and_answers(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "out.bundle"
+    shutil.copytree(tiny_checkpoint, checkpoint)
+    report = checkpoint / "router/report.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"default": True}))
+    assert main(["export", str(checkpoint), "-o", str(out)]) == 0
+    manifest = Bundle.open(out).manifest
+    assert [(one.engine, one.flavour, one.dtype) for one in manifest.programs] == [("native", "paged", "i8")]
+    assert manifest.router is not None
+    assert [one.name for one in manifest.router.embedders] == ["static"]
+    capsys.readouterr()
+    assert main(["run", str(out), "Radon. Radon is a noble gas.", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"]
 
 
 def test_another_directory_is_not_overwritten(

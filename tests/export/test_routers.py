@@ -14,7 +14,7 @@ from edge_export.source import ExportConfig, Source
 from edge_runtime.cli.main import main
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
-CONFIG = ExportConfig("copy", "f16", 16, None)
+CONFIG = ExportConfig("copy", "f16", 16, None, programs=(("executorch", "paged"),))
 
 
 @pytest.fixture
@@ -61,6 +61,17 @@ def test_a_router_that_agrees_becomes_the_default_and_one_that_does_not_stays_be
     assert tables == (checkpoint / "router/static.safetensors").read_bytes()
 
 
+def test_where_the_engine_runs_none_minilm_comes_only_beside_a_static_router_that_is_not_fit(
+    root: Path, checkpoint: Path
+) -> None:
+    native = replace(CONFIG, programs=(("native", "paged"),))
+    assert written(root, checkpoint, native)[:2] == (["static", "minilm"], "minilm")
+    change_report(checkpoint, default=True)
+    assert written(root, checkpoint, native)[:2] == (["static"], "static")
+    shutil.rmtree(checkpoint / "router")
+    assert written(root, checkpoint, native)[:2] == (["minilm"], "minilm")
+
+
 def test_the_only_router_is_the_default(root: Path, checkpoint: Path) -> None:
     names, default, _ = written(root, checkpoint, replace(CONFIG, routers=("static",)))
     assert (names, default) == (["static"], "static")
@@ -92,7 +103,7 @@ def test_a_damaged_report_is_refused(root: Path, checkpoint: Path, text: str) ->
 
 
 def test_another_router_makes_another_bundle(tiny_bundle: Path, checkpoint: Path) -> None:
-    source, config = Source.open(checkpoint), ExportConfig("tiny", "f32", 16, None)
+    source, config = Source.open(checkpoint), replace(CONFIG, name="tiny", memory_dtype="f32")
     assert source.is_exported(tiny_bundle, config)
     change_report(checkpoint, default=True)
     assert not source.is_exported(tiny_bundle, config)

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime import _core
-from edge_runtime.errors import InvalidArgumentError
+from edge_runtime.errors import InvalidArgumentError, UnsupportedError
+from edge_runtime.manifest import EmbedderSpec, RouterSpec
 from edge_runtime.router import Route, Router
 from edge_runtime.routing import RoutingPolicy, Topic
+from edge_runtime.runtime import router_for
 
 FANOUT, DEPTH, DIM = 3, 3, 4
 
@@ -94,6 +96,23 @@ def test_a_route_ends_before_the_first_level_it_is_not_sure_of() -> None:
     assert route.confident(0.2) == Route([1], [0.5])
     assert route.confident(0.6) == Route([], [])
     assert Route([1], [math.inf]).confident(1e30).path == [1]
+
+
+@pytest.mark.parametrize(("installed", "taken"), [(True, "minilm"), (False, "static")])
+def test_the_default_embedder_gives_way_only_where_its_engine_is_missing(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, taken: str
+) -> None:
+    def load(engine: str) -> None:
+        if not installed:
+            raise UnsupportedError(f"no {engine} here")
+
+    monkeypatch.setattr("edge_runtime.engines.load", load)
+    embedders = tuple(
+        EmbedderSpec(name, engine, "", "") for name, engine in (("minilm", "executorch"), ("static",) * 2)
+    )
+    assert router_for(RouterSpec("", 1, 1, embedders, "minilm"), "native") == taken
+    assert router_for(RouterSpec("", 1, 1, embedders, "static"), "native") == "static"
+    assert router_for(RouterSpec("", 1, 1, embedders[:1], "minilm"), "native") == "minilm"
 
 
 def test_a_path_in_use_is_kept_within_the_hysteresis(router: Router, tree: _core.Tree) -> None:

@@ -1,5 +1,9 @@
 #include "edge_runtime/runtime.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 
 #include "strict_json.h"
@@ -46,6 +50,9 @@ Result<std::shared_ptr<Runtime>> Runtime::open(const std::string& directory, con
   auto model = NativeModel::open(opened.weights, opened.anchor, options.threads);
   if (!model) return tl::make_unexpected(model.error());
   runtime->model_ = std::move(*model);
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // a parsed tokenizer file leaves megabytes of small pieces free, which glibc would keep
+#endif
   return runtime;
 }
 

@@ -169,6 +169,15 @@ Result<std::string> metadata_text(const SafetensorsHeader& header, const std::st
   return found->second;
 }
 
+Result<TensorEntry> find_tensor(const SafetensorsHeader& header, const std::string& path, const std::string& name,
+                                const std::string& dtype, const std::vector<std::uint64_t>& shape) {
+  const auto found = header.tensors.find(name);
+  if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
+    return fail(ErrorCode::kBadFormat, path + ": the tensor '" + name + "' is missing or has another dtype or shape");
+  }
+  return found->second;
+}
+
 Result<std::uint64_t> metadata_number(const SafetensorsHeader& header, const std::string& path, const std::string& key,
                                       std::uint64_t low, std::uint64_t high) {
   const auto text = metadata_text(header, path, key);

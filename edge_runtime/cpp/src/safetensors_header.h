@@ -30,17 +30,18 @@ struct SafetensorsHeader {
 // that each tensor's bytes agree with its dtype and shape. kIo, kTruncated or kBadFormat.
 Result<SafetensorsHeader> read_safetensors_header(const ByteSource& source);
 
+// A tensor's place. kBadFormat where it is missing or has another dtype or shape.
+Result<TensorEntry> find_tensor(const SafetensorsHeader& header, const std::string& path, const std::string& name,
+                                const std::string& dtype, const std::vector<std::uint64_t>& shape);
+
 // Reads a whole tensor. kBadFormat where it is missing or has another dtype or shape; kIo, kTruncated.
 template <typename T>
 Status read_tensor(const SafetensorsHeader& header, const ByteSource& source, const std::string& name,
                    const std::string& dtype, const std::vector<std::uint64_t>& shape, std::vector<T>& out) {
-  const auto found = header.tensors.find(name);
-  if (found == header.tensors.end() || found->second.dtype != dtype || found->second.shape != shape) {
-    return fail(ErrorCode::kBadFormat,
-                source.name() + ": the tensor '" + name + "' is missing or has another dtype or shape");
-  }
-  out.resize((found->second.end - found->second.begin) / sizeof(T));  // bounded by the file's size
-  return source.read(header.data_start + found->second.begin, std::as_writable_bytes(std::span(out)));
+  const auto found = find_tensor(header, source.name(), name, dtype, shape);
+  if (!found) return tl::make_unexpected(found.error());
+  out.resize((found->end - found->begin) / sizeof(T));  // bounded by the file's size
+  return source.read(header.data_start + found->begin, std::as_writable_bytes(std::span(out)));
 }
 
 // A decimal metadata value in [low, high]; kBadFormat where it is missing or anything else.

@@ -9,6 +9,7 @@
 
 #include "byte_source.h"
 #include "durable.h"
+#include "native/mapped_bytes.h"
 #include "safetensors_header.h"
 
 namespace edge {
@@ -37,7 +38,8 @@ bool in_range(std::span<const float> values, float least) {
 }
 
 // Empty where the tables may be written and read.
-std::string what_is_wrong(const StaticTables& t) {
+std::string what_is_wrong(const StaticTables& t, std::span<const std::int8_t> tokens,
+                          std::span<const std::int8_t> ngrams) {
   if (t.vocab_size == 0 || t.vocab_size > kMostVocab || t.width == 0 || t.width > kMostWidth || t.dim == 0 ||
       t.dim > kMostDim || t.order == 0 || t.order > kMostOrder || t.ngram_rows > kMostVocab ||
       (t.order == 1) != (t.ngram_rows == 0)) {
@@ -45,8 +47,7 @@ std::string what_is_wrong(const StaticTables& t) {
   }
   const auto width = std::size_t{t.width};
   if (t.token_scales.size() != t.vocab_size || t.ngram_scales.size() != t.ngram_rows || t.bias.size() != t.dim ||
-      t.map.size() != width * t.dim || t.tokens.size() != width * t.vocab_size ||
-      t.ngrams.size() != width * t.ngram_rows) {
+      t.map.size() != width * t.dim || tokens.size() != width * t.vocab_size || ngrams.size() != width * t.ngram_rows) {
     return "a table has another size than its numbers say";
   }
   if (!in_range(t.token_scales, 0) || !in_range(t.ngram_scales, 0)) {
@@ -75,14 +76,19 @@ std::uint64_t ngram_bucket(std::span<const std::uint32_t> ids, std::uint64_t row
 }
 
 Result<StaticEmbedder> StaticEmbedder::open(const std::string& path) {
-  const auto source = open_file(path);
-  if (!source) {
-    return tl::make_unexpected(source.error());
+  auto file = native::MappedBytes::open(path);
+  if (!file) {
+    return tl::make_unexpected(file.error());
   }
-  return read(**source);
+  auto embedder = read(**file, (*file)->data(), *file);
+  (*file)->leave();  // what is read of the rows from now on comes back
+  return embedder;
 }
 
-Result<StaticEmbedder> StaticEmbedder::read(const ByteSource& source) {
+Result<StaticEmbedder> StaticEmbedder::read(const ByteSource& source) { return read(source, nullptr, nullptr); }
+
+Result<StaticEmbedder> StaticEmbedder::read(const ByteSource& source, const std::byte* data,
+                                            std::shared_ptr<const void> held) {
   const std::string& path = source.name();
   const auto header = read_safetensors_header(source);
   if (!header) {
@@ -96,7 +102,8 @@ Result<StaticEmbedder> StaticEmbedder::read(const ByteSource& source) {
   if (const auto version = metadata_number(*header, path, "version", 1, 1); !version) {
     return fail(ErrorCode::kUnsupported, version.error().message + ": update edge-runtime");
   }
-  StaticTables t;
+  const auto tables = std::make_shared<StaticTables>();
+  StaticTables& t = *tables;
   const auto numbers = {std::tuple("vocab_size", &t.vocab_size, 1U, kMostVocab),
                         std::tuple("width", &t.width, 1U, kMostWidth), std::tuple("dim", &t.dim, 1U, kMostDim),
                         std::tuple("order", &t.order, 1U, kMostOrder),
@@ -117,28 +124,46 @@ Result<StaticEmbedder> StaticEmbedder::read(const ByteSource& source) {
   };
   next("map", "F32", {t.width, t.dim}, t.map);
   next("bias", "F32", {t.dim}, t.bias);
-  next("tokens", "I8", {t.vocab_size, t.width}, t.tokens);
+  StaticEmbedder embedder;
+  const auto rows = [&](const char* name, std::uint64_t count, std::vector<std::int8_t>& copy,
+                        std::span<const std::int8_t>& out) {
+    if (data == nullptr) {
+      next(name, "I8", {count, t.width}, copy);
+      out = copy;
+    } else if (status) {
+      const auto found = find_tensor(*header, path, name, "I8", {count, t.width});
+      if (found) {
+        out = {reinterpret_cast<const std::int8_t*>(data + header->data_start + found->begin),
+               found->end - found->begin};
+      } else {
+        status = tl::make_unexpected(found.error());
+      }
+    }
+  };
+  rows("tokens", t.vocab_size, t.tokens, embedder.tokens_);
   if (t.ngram_rows > 0) {
     next("ngram_scales", "F32", {t.ngram_rows}, t.ngram_scales);
-    next("ngrams", "I8", {t.ngram_rows, t.width}, t.ngrams);
+    rows("ngrams", t.ngram_rows, t.ngrams, embedder.ngrams_);
   }
   if (!status) {
     return tl::make_unexpected(status.error());
   }
-  if (const std::string wrong = what_is_wrong(t); !wrong.empty()) {
+  if (const std::string wrong = what_is_wrong(t, embedder.tokens_, embedder.ngrams_); !wrong.empty()) {
     return fail(ErrorCode::kBadFormat, path + ": " + wrong);
   }
-  return StaticEmbedder(std::move(t));
+  embedder.tables_ = tables;
+  embedder.held_ = std::move(held);
+  return embedder;
 }
 
 std::uint64_t StaticEmbedder::bytes() const {
-  const StaticTables& t = tables_;
+  const StaticTables& t = *tables_;
   const std::size_t floats = t.token_scales.size() + t.ngram_scales.size() + t.map.size() + t.bias.size();
-  return sizeof(float) * floats + t.tokens.size() + t.ngrams.size();
+  return sizeof(float) * floats + tokens_.size() + ngrams_.size();
 }
 
 Status StaticEmbedder::embed(std::span<const std::uint32_t> ids, std::span<float> out) const {
-  const StaticTables& t = tables_;
+  const StaticTables& t = *tables_;
   if (out.size() != t.dim) {
     return fail(ErrorCode::kInvalidArgument,
                 "an embedding has " + std::to_string(t.dim) + " values, not " + std::to_string(out.size()));
@@ -155,10 +180,10 @@ Status StaticEmbedder::embed(std::span<const std::uint32_t> ids, std::span<float
       }
       hash = extend(hash, id);
       if (n == 1) {
-        add_row(t.tokens.data() + std::size_t{id} * t.width, t.token_scales[id], pooled);
+        add_row(tokens_.data() + std::size_t{id} * t.width, t.token_scales[id], pooled);
       } else {
         const std::size_t bucket = hash % t.ngram_rows;
-        add_row(t.ngrams.data() + bucket * t.width, t.ngram_scales[bucket], pooled);
+        add_row(ngrams_.data() + bucket * t.width, t.ngram_scales[bucket], pooled);
       }
     }
   }
@@ -184,7 +209,7 @@ Status StaticEmbedder::embed(std::span<const std::uint32_t> ids, std::span<float
 Status write_static_embedder(const std::string& path, const StaticTables& tables) {
   using Json = nlohmann::ordered_json;
   const StaticTables& t = tables;
-  if (const std::string wrong = what_is_wrong(t); !wrong.empty()) {
+  if (const std::string wrong = what_is_wrong(t, t.tokens, t.ngrams); !wrong.empty()) {
     return fail(ErrorCode::kInvalidArgument, path + ": " + wrong);
   }
   Json header;

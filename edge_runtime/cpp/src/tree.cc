@@ -11,6 +11,7 @@
 
 #include "byte_source.h"
 #include "durable.h"
+#include "native/mapped_bytes.h"
 #include "safetensors_header.h"
 
 namespace edge {
@@ -41,14 +42,18 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 Result<Tree> Tree::open(const std::string& path) {
-  const auto source = open_file(path);
-  if (!source) {
-    return tl::make_unexpected(source.error());
+  auto file = native::MappedBytes::open(path);
+  if (!file) {
+    return tl::make_unexpected(file.error());
   }
-  return read(**source);
+  auto tree = read(**file, (*file)->data(), *file);
+  (*file)->leave();  // all of it was checked; few pages are read again
+  return tree;
 }
 
-Result<Tree> Tree::read(const ByteSource& source) {
+Result<Tree> Tree::read(const ByteSource& source) { return read(source, nullptr, nullptr); }
+
+Result<Tree> Tree::read(const ByteSource& source, const std::byte* data, std::shared_ptr<const void> held) {
   const std::string& path = source.name();
   const auto header = read_safetensors_header(source);
   if (!header) {
@@ -77,15 +82,32 @@ Result<Tree> Tree::read(const ByteSource& source) {
   Tree tree;
   tree.fanout_ = static_cast<std::uint32_t>(*fanout);
   tree.dim_ = static_cast<std::uint32_t>(*dim);
+  if (header->data_start % alignof(float) != 0) data = nullptr;  // as the format allows, and no writer has it
+  const auto copies = std::make_shared<std::vector<std::vector<float>>>(*depth);
+  if (data != nullptr) {
+    tree.held_ = std::move(held);
+  } else {
+    tree.held_ = copies;
+  }
   tree.centroids_.resize(*depth);
   tree.documents_.resize(*depth);
   std::uint64_t nodes = 1;
   for (std::uint64_t l = 0; l < *depth; ++l) {
     nodes *= *fanout;  // at most 256^8 = 2^64: wraps to 0 only at the last level, which no tensor's shape then matches
     const std::string number = std::to_string(l + 1);
-    if (auto status = read_tensor(*header, source, "centroids." + number, "F32", {nodes, *dim}, tree.centroids_[l]);
-        !status) {
-      return tl::make_unexpected(status.error());
+    const auto centroids = find_tensor(*header, path, "centroids." + number, "F32", {nodes, *dim});
+    if (!centroids) {
+      return tl::make_unexpected(centroids.error());
+    }
+    if (data != nullptr) {
+      tree.centroids_[l] = {reinterpret_cast<const float*>(data + header->data_start + centroids->begin),
+                            (centroids->end - centroids->begin) / sizeof(float)};
+    } else {
+      auto& copy = (*copies)[l];
+      if (auto status = read_tensor(*header, source, "centroids." + number, "F32", {nodes, *dim}, copy); !status) {
+        return tl::make_unexpected(status.error());
+      }
+      tree.centroids_[l] = copy;
     }
     if (auto status = read_tensor(*header, source, "documents." + number, "I32", {nodes}, tree.documents_[l]);
         !status) {

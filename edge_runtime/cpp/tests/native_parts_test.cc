@@ -186,18 +186,5 @@ TEST(ThreadTeamTest, WakesThreadsThatHaveGoneToSleep) {
   }
 }
 
-TEST(ExpTest, IsNearTheLibrarysWithEveryInstructionSet) {
-  std::vector<float> powers = {-INFINITY, -1e9F, -200, -103, -90, -0.0F, 0, 88};
-  for (float power = -87; power < 88; power += 0.137F) powers.push_back(power);
-  for (const Isa isa : supported_isas()) {
-    std::vector<float> values = powers;
-    kernels::kernels_of(isa)->exp(values.data(), values.size());
-    for (std::size_t i = 0; i < powers.size(); ++i) {
-      const double wanted = std::exp(static_cast<double>(powers[i]));
-      ASSERT_NEAR(static_cast<double>(values[i]), wanted, 2.4e-7 * wanted + 1e-38) << name(isa) << " " << powers[i];
-    }
-  }
-}
-
 }  // namespace
 }  // namespace edge::testing

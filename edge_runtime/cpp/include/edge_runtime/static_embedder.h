@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,22 +35,29 @@ std::uint64_t ngram_bucket(std::span<const std::uint32_t> ids, std::uint64_t row
 // Immutable after open; safe to share between threads.
 class StaticEmbedder {
  public:
-  // kNotFound, kIo, kTruncated, kBadFormat, kUnsupported.
+  // kNotFound, kIo, kTruncated, kBadFormat, kUnsupported. The rows of tokens and n-grams stay in the file, which is
+  // mapped: a prompt reads a few of them. REQUIRES that the file is never written to, only replaced.
   static Result<StaticEmbedder> open(const std::string& path);
-  // The same of bytes that lie anywhere: the seam for fuzzing.
+  // The same of bytes that lie anywhere, which are copied: the seam for fuzzing.
   static Result<StaticEmbedder> read(const ByteSource& source);
 
-  std::uint32_t vocab_size() const { return tables_.vocab_size; }
-  std::uint32_t dim() const { return tables_.dim; }
-  std::uint64_t bytes() const;  // that the tables take in memory
+  std::uint32_t vocab_size() const { return tables_->vocab_size; }
+  std::uint32_t dim() const { return tables_->dim; }
+  std::uint64_t bytes() const;  // of the tables
 
   // Writes the embedding, L2-normalised, to `out`. No ids give the direction of the bias; a sum of zero stays zero.
   // The result is always finite. kInvalidArgument where an id is not below vocab_size or out.size() is not dim.
   Status embed(std::span<const std::uint32_t> ids, std::span<float> out) const;
 
  private:
-  explicit StaticEmbedder(StaticTables tables) : tables_(std::move(tables)) {}
-  StaticTables tables_;
+  StaticEmbedder() = default;
+  // data: the source's bytes where they stay, which `held` keeps, or null: then they are copied.
+  static Result<StaticEmbedder> read(const ByteSource& source, const std::byte* data, std::shared_ptr<const void> held);
+
+  std::shared_ptr<const StaticTables> tables_;  // without the rows of tokens and n-grams where those stay in the file
+  std::span<const std::int8_t> tokens_;
+  std::span<const std::int8_t> ngrams_;
+  std::shared_ptr<const void> held_;  // the file
 };
 
 // Writes the file that StaticEmbedder::open reads; it appears whole or not at all. kInvalidArgument where a table has

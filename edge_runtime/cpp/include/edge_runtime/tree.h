@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -33,8 +34,10 @@ struct RankedPath {
 class Tree {
  public:
   // Reads docs/bundle-format.md's router/tree.safetensors. kNotFound, kIo, kTruncated, kBadFormat, kUnsupported.
+  // The centroids stay in the file, which is mapped: a descent reads a few of them. REQUIRES that the file is never
+  // written to, only replaced.
   static Result<Tree> open(const std::string& path);
-  // The same of bytes that lie anywhere: the seam for fuzzing.
+  // The same of bytes that lie anywhere, which are copied: the seam for fuzzing.
   static Result<Tree> read(const ByteSource& source);
 
   std::uint32_t fanout() const { return fanout_; }
@@ -62,6 +65,8 @@ class Tree {
 
  private:
   Tree() = default;
+  // data: the source's bytes where they stay, which `held` keeps, or null: then they are copied.
+  static Result<Tree> read(const ByteSource& source, const std::byte* data, std::shared_ptr<const void> held);
   Status check_embedding(std::span<const float> embedding) const;
   // Squared distances to the children of `parent`, which are of level `level`; infinity where a child may not be
   // chosen.
@@ -69,7 +74,8 @@ class Tree {
                                 std::span<const Node> blocked) const;
   std::uint32_t fanout_ = 0;
   std::uint32_t dim_ = 0;
-  std::vector<std::vector<float>> centroids_;  // a level each: [fanout^l, dim]
+  std::vector<std::span<const float>> centroids_;  // a level each: [fanout^l, dim]
+  std::shared_ptr<const void> held_;               // what the centroids lie in
   std::vector<std::vector<std::int32_t>> documents_;
 };
 

@@ -32,6 +32,7 @@ struct Avx512 {
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F round(F v) { return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F scale_by_power_of_two(F v, F n) { return _mm512_scalef_ps(v, n); }
+  static float largest(F v) { return _mm512_reduce_max_ps(v); }
   static float sum(F v) {
     float sums[4];
     sum4(v, v, v, v, sums);

@@ -7,6 +7,7 @@
 
 #include "kernels/add_floats.h"
 #include "kernels/add_quantised.h"
+#include "kernels/attention.h"
 #include "kernels/dot_tiles.h"
 #include "kernels/kernels.h"
 #include "kernels/vector_tiles.h"
@@ -39,16 +40,18 @@ static inline TokenScale token_scale(std::int32_t largest_bits) {
 
 template <class V, class I8, class I4>
 constexpr Kernels kernels_over() {
-  return {.of = {{{nullptr, nullptr, dot<V, Floats<V, DType::kF32>>, add_floats<V, DType::kF32>},
-                  {nullptr, nullptr, dot<V, Floats<V, DType::kF16>>, add_floats<V, DType::kF16>},
-                  {nullptr, nullptr, dot<V, Floats<V, DType::kBF16>>, add_floats<V, DType::kBF16>},
-                  {I8::prepared_bytes, I8::prepare, dot<V, I8>, add_quantised<V, DType::kI8>},
-                  {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
-          .swiglu = gated<V, Silu>,
-          .geglu = gated<V, Gelu>,
-          .exp = exp_in_place<V>,
-          .to_f16 = to_f16<V>,
-          .sum = sum_parts<V>};
+  return {
+      .of = {{{nullptr, nullptr, dot<V, Floats<V, DType::kF32>>, add_floats<V, DType::kF32>},
+              {nullptr, nullptr, dot<V, Floats<V, DType::kF16>>, add_floats<V, DType::kF16>},
+              {nullptr, nullptr, dot<V, Floats<V, DType::kBF16>>, add_floats<V, DType::kBF16>},
+              {I8::prepared_bytes, I8::prepare, dot<V, I8>, add_quantised<V, DType::kI8>},
+              {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
+      .attention = {{{score<V, DType::kF32>, weigh<V, DType::kF32>}, {score<V, DType::kF16>, weigh<V, DType::kF16>}}},
+      .swiglu = gated<V, Silu>,
+      .geglu = gated<V, Gelu>,
+      .soften = soften<V>,
+      .to_f16 = to_f16<V>,
+      .sum = sum_parts<V>};
 }
 
 }  // namespace edge::kernels

@@ -35,6 +35,9 @@ inline constexpr std::size_t kSegment = 2048;
 inline constexpr std::size_t kMaxRows = 64;
 inline constexpr std::size_t kMaxTokens = 16;
 
+// Keys of a cache that lie side by side: a group is [d, kKeysTogether].
+inline constexpr std::size_t kKeysTogether = 16;
+
 // gelu(x) = x / (1 + e^-u), u = x (kGeluLinear + kGeluCubic x^2): x/2 (1 + tanh(u / 2)) written otherwise.
 inline constexpr float kGeluLinear = 1.59576912F;  // 2 sqrt(2 / pi)
 inline constexpr float kGeluCubic = kGeluLinear * 0.044715F;
@@ -67,14 +70,28 @@ struct DTypeKernels {
   void (*add)(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) = nullptr;
 };
 
+// Attention over at most kMaxRows positions of a cache in f32 or f16, for at most kMaxTokens queries. In `scores` and
+// `weights` a query has kMaxRows values, one a position.
+struct AttentionKernels {
+  // scores[q][k] = query q . key k for all keys of the groups. queries: [d, count].
+  void (*score)(const std::byte* keys, std::size_t groups, const float* queries, std::size_t count, std::size_t d,
+                float* scores) = nullptr;
+  // sums[q][i] = sums[q][i] * shrink[q] + the sum over rows of weights[q][row] * values[row][i], kKeysTogether rows
+  // at a time.
+  void (*weigh)(const std::byte* values, std::size_t rows, const float* weights, const float* shrink, std::size_t count,
+                std::size_t d, float* sums) = nullptr;
+};
+
 struct Kernels {
-  std::array<DTypeKernels, 5> of;  // by DType
+  std::array<DTypeKernels, 5> of;             // by DType
+  std::array<AttentionKernels, 2> attention;  // by DType: kF32, kF16
   // gate[i] = silu(gate[i]) * up[i]
   void (*swiglu)(float* gate, const float* up, std::size_t n) = nullptr;
   // gate[i] = gelu(gate[i]) * up[i], in the form with tanh
   void (*geglu)(float* gate, const float* up, std::size_t n) = nullptr;
-  // v[i] = e^v[i], for v[i] <= 88; at most two units in the last place off, and 0 or at most 1e-38 below -87.
-  void (*exp)(float* v, std::size_t n) = nullptr;
+  // For kMaxRows scores and m, the largest of them and `before`, which is returned: scores[i] = e^(scores[i] - m), at
+  // most two units in the last place off, at most 1e-38 for powers below -87, 0 for those below -104; total: their sum.
+  float (*soften)(float* scores, float before, float* total) = nullptr;
   // As f32_to_f16 rounds; a NaN stays one.
   void (*to_f16)(const float* v, std::size_t n, std::byte* out) = nullptr;
   // y[i] = parts[i] + parts[n + i] + ..., in this order. REQUIRES count >= 1.

@@ -44,6 +44,7 @@ struct Neon {
     return mul(mul(v, power_of_two(half)), power_of_two(vsubq_s32(whole, half)));
   }
   static F power_of_two(int32x4_t n) { return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)); }
+  static float largest(F v) { return vmaxvq_f32(v); }
   static float sum(F v) { return vaddvq_f32(v); }
   static void sum4(F a, F b, F c, F d, float* to) { vst1q_f32(to, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
 

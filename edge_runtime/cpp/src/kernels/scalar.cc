@@ -151,8 +151,47 @@ void geglu(float* gate, const float* up, std::size_t n) {
   }
 }
 
-void exp_in_place(float* v, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) v[i] = std::exp(v[i]);
+template <DType kType>
+void score(const std::byte* keys, std::size_t groups, const float* queries, std::size_t count, std::size_t d,
+           float* scores) {
+  for (std::size_t q = 0; q < count; ++q) {
+    for (std::size_t key = 0; key < groups * kKeysTogether; ++key) {
+      const std::byte* const group = keys + row_bytes(kType, d * kKeysTogether) * (key / kKeysTogether);
+      double sum = 0;
+      for (std::size_t i = 0; i < d; ++i) {
+        const double value = element<kType>(group, i * kKeysTogether + key % kKeysTogether);
+        sum += value * queries[i * count + q];
+      }
+      scores[q * kMaxRows + key] = static_cast<float>(sum);
+    }
+  }
+}
+
+template <DType kType>
+void weigh(const std::byte* values, std::size_t rows, const float* weights, const float* shrink, std::size_t count,
+           std::size_t d, float* sums) {
+  for (std::size_t q = 0; q < count; ++q) {
+    for (std::size_t i = 0; i < d; ++i) {
+      double sum = static_cast<double>(sums[q * d + i]) * shrink[q];
+      for (std::size_t row = 0; row < rows; ++row) {
+        const double value = element<kType>(values + row * row_bytes(kType, d), i);
+        sum += value * weights[q * kMaxRows + row];
+      }
+      sums[q * d + i] = static_cast<float>(sum);
+    }
+  }
+}
+
+float soften(float* scores, float before, float* total) {
+  float largest = before;
+  for (std::size_t i = 0; i < kMaxRows; ++i) largest = scores[i] > largest ? scores[i] : largest;
+  double sum = 0;
+  for (std::size_t i = 0; i < kMaxRows; ++i) {
+    scores[i] = std::exp(scores[i] - largest);
+    sum += scores[i];
+  }
+  *total = static_cast<float>(sum);
+  return largest;
 }
 
 void to_f16(const float* v, std::size_t n, std::byte* out) {
@@ -179,9 +218,10 @@ const Kernels kScalarKernels = {
             {nullptr, nullptr, dot<DType::kBF16>, add<DType::kBF16>},
             {prepared_bytes, prepare, dot<DType::kI8>, add<DType::kI8>},
             {prepared_bytes, prepare, dot<DType::kI4>, add<DType::kI4>}}},
+    .attention = {{{score<DType::kF32>, weigh<DType::kF32>}, {score<DType::kF16>, weigh<DType::kF16>}}},
     .swiglu = swiglu,
     .geglu = geglu,
-    .exp = exp_in_place,
+    .soften = soften,
     .to_f16 = to_f16,
     .sum = sum,
 };

@@ -1,10 +1,10 @@
 // What the instruction sets share, over a vector type V: loading rows, gates, the sum of partial results.
 //
 // V gives: F, a vector of kLanes floats, and arithmetic on it (fma is a * b + c; min and max give NaN where the
-// second operand is NaN; sum adds the lanes, sum4 those of four vectors, each in the same order as sum does); f16,
-// bf16: kLanes elements as floats; store_f16; masked, where there is such an instruction: the first `count` < kLanes
-// of them, zeros behind them. V must be a type of the file that includes this: its instances are compiled with that
-// file's flags and must not be shared with another file's.
+// second operand is NaN; largest is that of the lanes; sum adds the lanes, sum4 those of four vectors, each in the same
+// order as sum does); f16, bf16: kLanes elements as floats; store_f16; masked, where there is such an instruction: the
+// first `count` < kLanes of them, zeros behind them. V must be a type of the file that includes this: its instances are
+// compiled with that file's flags and must not be shared with another file's.
 #pragma once
 
 #include <cstring>
@@ -102,16 +102,6 @@ struct Gelu {
     return times_sigmoid<V>(v, V::mul(v, slope));
   }
 };
-
-template <class V>
-void exp_in_place(float* v, std::size_t n) {
-  const auto bounded = [](typename V::F u) { return exp_of<V>(V::max(V::broadcast(-104.0F), u)); };
-  std::size_t i = 0;
-  for (; i + V::kLanes <= n; i += V::kLanes) V::store(v + i, bounded(V::load(v + i)));
-  if (i < n) {
-    store_tail<V>(v + i, bounded(load_tail<V, DType::kF32>(reinterpret_cast<const std::byte*>(v), i, n - i)), n - i);
-  }
-}
 
 template <class V>
 void to_f16(const float* v, std::size_t n, std::byte* out) {

@@ -11,42 +11,41 @@
 namespace edge::native {
 namespace {
 
+constexpr std::size_t kTogether = kernels::kKeysTogether;
+
 // One group's heads for consecutive tokens, whose softmax grows with every chunk of keys: the chunks begin at multiples
 // of kPositions, so that the order of all sums depends on nothing else.
 class Queries {
  public:
   Queries(const kernels::Kernels& kernels, const KvCache& cache, std::size_t head_dim, std::size_t heads,
           std::size_t tokens)
-      : kernels_(kernels), of_(kernels[cache.dtype()]), dim_(head_dim), heads_(heads), count_(heads * tokens) {
+      : kernels_(kernels),
+        of_(kernels.attention[static_cast<std::size_t>(cache.dtype())]),
+        dim_(head_dim),
+        heads_(heads),
+        count_(heads * tokens) {
     largest_.fill(-std::numeric_limits<float>::infinity());
     std::fill_n(sums_.begin(), count_ * dim_, 0.0F);
   }
 
   // The heads of one token: vectors one after another.
   void set(std::size_t token, const float* heads, float scale) {
-    float* const to = queries_.data() + token * heads_ * dim_;
-    for (std::size_t i = 0; i < heads_ * dim_; ++i) to[i] = heads[i] * scale;
+    for (std::size_t head = 0; head < heads_; ++head) {
+      float* const to = queries_.data() + token * heads_ + head;
+      for (std::size_t i = 0; i < dim_; ++i) to[i * count_] = heads[head * dim_ + i] * scale;
+    }
   }
 
   // `count` keys and values, of the positions from `begin` on; token t sees the last `window` before reach + t.
   void meet(const std::byte* keys, const std::byte* values, std::size_t count, std::size_t begin, std::size_t reach,
             std::size_t window) {
-    const auto visible = [&](std::size_t q) {
+    of_.score(keys, (count + kTogether - 1) / kTogether, queries_.data(), count_, dim_, scores_.data());
+    for (std::size_t q = 0; q < count_; ++q) {
       const std::size_t end = reach + q / heads_;
       const auto here = [&](std::size_t position) { return std::min(count, std::max(begin, position) - begin); };
-      return Visible{here(end - std::min(end, window)), here(end)};
-    };
-    const kernels::Tokens tokens{reinterpret_cast<const std::byte*>(queries_.data()), dim_ * sizeof(float), count_};
-    of_.dot({keys, nullptr, count, nullptr}, tokens, dim_, scores_.data());
-    for (std::size_t q = 0; q < count_; ++q) rescale(q, visible(q));
-    kernels_.exp(scores_.data(), count * count_);
-    for (std::size_t q = 0; q < count_; ++q) total_up(q, count, visible(q));
-    of_.add({values, nullptr, count, nullptr}, scores_.data(), count_, dim_, false, parts_.data());
-    for (std::size_t q = 0; q < count_; ++q) {
-      float* const sum = sums_.data() + q * dim_;
-      const float* const part = parts_.data() + q * dim_;
-      for (std::size_t i = 0; i < dim_; ++i) sum[i] = sum[i] * shrink_[q] + part[i];
+      soften(q, here(end - std::min(end, window)), here(end));
     }
+    of_.weigh(values, count, scores_.data(), shrink_.data(), count_, dim_, sums_.data());
   }
 
   void get(std::size_t token, float* heads) const {
@@ -57,43 +56,38 @@ class Queries {
   }
 
  private:
-  // Rows of a chunk: [begin, end).
-  struct Visible {
-    std::size_t begin;
-    std::size_t end;
-  };
-
-  // Subtracts the largest score so far, and notes by what earlier sums shrink.
-  void rescale(std::size_t q, Visible visible) {
-    float largest = largest_[q];
-    for (std::size_t row = visible.begin; row < visible.end; ++row) {
-      largest = std::max(largest, scores_[row * count_ + q]);
+  // Makes weights of a query's scores, of which it sees [begin, end), and notes by what earlier sums shrink.
+  void soften(std::size_t q, std::size_t begin, std::size_t end) {
+    float* const scores = scores_.data() + q * kPositions;
+    shrink_[q] = 1;
+    if (begin >= end) {
+      std::fill_n(scores, kPositions, 0.0F);
+      return;
     }
-    shrink_[q] = largest == largest_[q] ? 1.0F : std::exp(largest_[q] - largest);
-    largest_[q] = largest;
-    for (std::size_t row = visible.begin; row < visible.end; ++row) scores_[row * count_ + q] -= largest;
-  }
-  void total_up(std::size_t q, std::size_t count, Visible visible) {
+    constexpr float kUnseen = -std::numeric_limits<float>::infinity();
+    std::fill_n(scores, begin, kUnseen);
+    std::fill(scores + end, scores + kPositions, kUnseen);
     float total = 0;
-    for (std::size_t row = visible.begin; row < visible.end; ++row) total += scores_[row * count_ + q];
-    for (std::size_t row = 0; row < visible.begin; ++row) scores_[row * count_ + q] = 0;
-    for (std::size_t row = visible.end; row < count; ++row) scores_[row * count_ + q] = 0;
+    const float largest = kernels_.soften(scores, largest_[q], &total);
+    if (largest != largest_[q]) shrink_[q] = std::exp(largest_[q] - largest);
+    largest_[q] = largest;
     totals_[q] = totals_[q] * shrink_[q] + total;
   }
 
   const kernels::Kernels& kernels_;
-  const kernels::DTypeKernels& of_;
+  const kernels::AttentionKernels& of_;
   std::size_t dim_;
   std::size_t heads_;
   std::size_t count_;
-  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> queries_;
+  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> queries_;  // [dim_, count_]
   alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> sums_;
-  alignas(kAlignment) std::array<float, kMostQueries * kMostHeadDim> parts_;
   alignas(kAlignment) std::array<float, kMostQueries * kPositions> scores_;
   std::array<float, kMostQueries> largest_;
   std::array<float, kMostQueries> shrink_{};
   std::array<float, kMostQueries> totals_{};
 };
+
+std::size_t whole_groups(std::size_t positions) { return (positions + kTogether - 1) / kTogether * kTogether; }
 
 }  // namespace
 
@@ -101,20 +95,34 @@ KvCache::KvCache(const NativeConfig& config, DType dtype)
     : dtype_(dtype),
       heads_(config.kv_heads),
       head_dim_(config.head_dim),
-      head_bytes_(row_bytes(dtype, config.head_dim) * config.context_length),
+      head_bytes_(row_bytes(dtype, config.head_dim) * whole_groups(config.context_length)),
       data_(new std::byte[bytes(config, dtype)]) {}
 
 std::uint64_t KvCache::bytes(const NativeConfig& config, DType dtype) {
-  return std::uint64_t{2} * config.layers * config.kv_heads * row_bytes(dtype, config.head_dim) * config.context_length;
+  return std::uint64_t{2} * config.layers * config.kv_heads * row_bytes(dtype, config.head_dim) *
+         whole_groups(config.context_length);
 }
 
-void KvCache::store(const kernels::Kernels& kernels, std::byte* matrix, std::size_t position,
-                    const float* vector) const {
-  std::byte* const row = matrix + position * row_bytes(dtype_, head_dim_);
+void KvCache::store_key(const kernels::Kernels& kernels, std::byte* keys, std::size_t position,
+                        const float* key) const {
+  alignas(kAlignment) std::array<std::byte, kMostHeadDim * sizeof(float)> row;
+  convert(kernels, key, row.data());
+  const std::size_t lane = position % kTogether;
+  const std::size_t size = row_bytes(dtype_, 1);
+  std::byte* const to = keys + (position - lane) * row_bytes(dtype_, head_dim_) + lane * size;
+  for (std::size_t i = 0; i < head_dim_; ++i) std::memcpy(to + i * kTogether * size, row.data() + i * size, size);
+}
+
+void KvCache::store_value(const kernels::Kernels& kernels, std::byte* values, std::size_t position,
+                          const float* value) const {
+  convert(kernels, value, values + position * row_bytes(dtype_, head_dim_));
+}
+
+void KvCache::convert(const kernels::Kernels& kernels, const float* vector, std::byte* out) const {
   if (dtype_ == DType::kF32) {
-    std::memcpy(row, vector, head_dim_ * sizeof(float));
+    std::memcpy(out, vector, head_dim_ * sizeof(float));
   } else {
-    kernels.to_f16(vector, head_dim_, row);
+    kernels.to_f16(vector, head_dim_, out);
   }
 }
 

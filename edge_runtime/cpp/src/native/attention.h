@@ -10,7 +10,8 @@
 
 namespace edge::native {
 
-// Keys and values of one context: for each layer and head a matrix of a row a position, in f32 or f16.
+// Keys and values of one context, in f32 or f16: for each layer and head the values of a position after those of the
+// last, and keys in groups of kKeysTogether positions, as the kernels read them.
 class KvCache {
  public:
   KvCache(const NativeConfig& config, DType dtype);
@@ -20,13 +21,17 @@ class KvCache {
   DType dtype() const { return dtype_; }
   std::byte* keys(std::size_t layer, std::size_t head) const { return place(layer, 0, head); }
   std::byte* values(std::size_t layer, std::size_t head) const { return place(layer, 1, head); }
-  // Writes a head's key or value of one position.
-  void store(const kernels::Kernels& kernels, std::byte* matrix, std::size_t position, const float* vector) const;
+  // Write a head's key or value of one position. Those of other positions may be written at the same time.
+  void store_key(const kernels::Kernels& kernels, std::byte* keys, std::size_t position, const float* key) const;
+  void store_value(const kernels::Kernels& kernels, std::byte* values, std::size_t position, const float* value) const;
 
  private:
   std::byte* place(std::size_t layer, std::size_t which, std::size_t head) const {
     return data_.get() + ((layer * 2 + which) * heads_ + head) * head_bytes_;
   }
+
+  // A vector in the cache's dtype.
+  void convert(const kernels::Kernels& kernels, const float* vector, std::byte* out) const;
 
   DType dtype_;
   std::size_t heads_;

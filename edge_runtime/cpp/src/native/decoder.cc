@@ -179,8 +179,8 @@ void NativeContext::Impl::attention(std::size_t layer, std::size_t tokens, std::
     heads.prepare(of, config.options[layer], t, query, key);
     std::copy_n(query, query_width, queries.data() + t * query_width);
     for (std::size_t head = 0; head < config.kv_heads; ++head) {
-      cache.store(kernels, cache.keys(layer, head), position + t, key + head * dim);
-      cache.store(kernels, cache.values(layer, head), position + t, value + head * dim);
+      cache.store_key(kernels, cache.keys(layer, head), position + t, key + head * dim);
+      cache.store_value(kernels, cache.values(layer, head), position + t, value + head * dim);
     }
   });
   native::attend(kernels, config, cache, layer, queries.data(), tokens, position, attended.data(), parallel);

@@ -25,11 +25,13 @@ Result<std::shared_ptr<const MappedBytes>> MappedBytes::open(const std::string& 
   const auto size = static_cast<std::size_t>(status.st_size);
   void* const data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.get(), 0);
   if (data == MAP_FAILED) return system_error(path, "mmap", errno);
-  ::madvise(data, size, MADV_WILLNEED);  // all of it is read for every token
+  ::madvise(data, size, MADV_WILLNEED);  // all of it is read, an anchor for every token
   return std::shared_ptr<const MappedBytes>(new MappedBytes(path, static_cast<const std::byte*>(data), size));
 }
 
 MappedBytes::~MappedBytes() { ::munmap(const_cast<std::byte*>(data_), size()); }
+
+void MappedBytes::leave() const { ::madvise(const_cast<std::byte*>(data_), size(), MADV_DONTNEED); }
 
 Status MappedBytes::read(std::uint64_t offset, std::span<std::byte> out) const {
   if (offset > size() || out.size() > size() - offset) {

@@ -20,6 +20,8 @@ class MappedBytes final : public ByteSource {
 
   Status read(std::uint64_t offset, std::span<std::byte> out) const override;
   const std::byte* data() const { return data_; }
+  // Its pages are no longer resident; they come back from the file where they are read.
+  void leave() const;
 
  private:
   MappedBytes(const std::string& path, const std::byte* data, std::size_t size) : ByteSource(path, size), data_(data) {}
