@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from edge_export.cost import costed
 from edge_export.inputs import Inputs
 from edge_export.memory import InputMemory
 from edge_export.quiet import quiet_libraries
@@ -26,9 +27,11 @@ def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
         ("onnx", "portable"): _onnx_portable,
         ("coreml", "portable"): _coreml,
     }
-    return [
-        writers[engine, flavour](root, inputs, config, flavour, report) for engine, flavour in config.programs
-    ]
+    entries = []
+    for engine, flavour in config.programs:
+        with costed(f"{engine}, {flavour}", report):
+            entries.append(writers[engine, flavour](root, inputs, config, flavour, report))
+    return entries
 
 
 def _max_prefill(inputs: Inputs, config: ExportConfig) -> int:
