@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
         default=(),
         metavar="FLAVOUR,...",
-        help="paged (memory is read in place; ExecuTorch, native) or portable (memory as inputs), for the engines that "
-        "have it (default: the first that each engine has)",
+        help="paged (memory is read in place; ExecuTorch, native), portable (memory as inputs) or stateful (memory in "
+        "states, written once a fetch; Core ML), for the engines that have it (default: the first that each engine has)",
     )
     parser.add_argument(
         "--max-prefill",

@@ -26,6 +26,7 @@ def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
         ("native", "paged"): _native,
         ("onnx", "portable"): _onnx_portable,
         ("coreml", "portable"): _coreml,
+        ("coreml", "stateful"): _coreml,
     }
     entries = []
     for engine, flavour in config.programs:
@@ -101,17 +102,17 @@ def _native(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, repo
 
 
 def _coreml(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report) -> dict[str, Any]:
-    dtype, max_prefill, path = (
-        config.dtype_of("coreml"),
-        _max_prefill(inputs, config),
-        "anchor.portable.mlpackage",
-    )
+    dtype, max_prefill = config.dtype_of("coreml"), _max_prefill(inputs, config)
+    path, shapes = f"anchor.{flavour}.mlpackage", inputs.memory_shapes
     report(f"{path}: the anchor for Core ML, {dtype}")
     with quiet_libraries():
-        from edge_export.coreml import CoremlDecoder, export_coreml
+        from edge_export.coreml import CoremlDecoder, StatefulDecoder, export_coreml
 
-        decoder = CoremlDecoder(inputs.decoder, _memory(inputs))
-        export_coreml(decoder, inputs.memory_shapes, max_prefill, dtype, root / path)
+        if flavour == "stateful":
+            stateful = StatefulDecoder(inputs.decoder, _memory(inputs), shapes)
+            export_coreml(stateful, [], max_prefill, dtype, root / path)
+        else:
+            export_coreml(CoremlDecoder(inputs.decoder, _memory(inputs)), shapes, max_prefill, dtype, root / path)
     program = {"engine": "coreml", "path": path, "method": "decode"}
     return program_entry(max_prefill, dtype, flavour) | program
 

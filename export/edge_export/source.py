@@ -46,6 +46,7 @@ PROGRAMS = (
     ("native", "paged"),
     ("onnx", "portable"),
     ("coreml", "portable"),
+    ("coreml", "stateful"),
 )
 
 
