@@ -11,6 +11,7 @@ from edge_export.hub import folder_of
 from edge_export.source import (
     ANCHOR_DTYPES,
     BANK_DTYPES,
+    DELEGATES,
     NATIVE_DTYPES,
     PROGRAMS,
     ROUTERS,
@@ -78,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "states, written once a fetch; Core ML), for the engines that have it (default: the first that each engine has)",
     )
     parser.add_argument(
+        "--delegate",
+        default="xnnpack",
+        choices=DELEGATES,
+        help="of ExecuTorch's programs: coreml runs on macOS and iOS, portable only, a token a call (default: xnnpack)",
+    )
+    parser.add_argument(
         "--max-prefill",
         type=int,
         default=128,
@@ -108,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")
     if unknown := sorted(set(arguments.routers or ()) - set(ROUTERS)):
         raise InvalidArgumentError(f"--routers {unknown[0]!r}: routers are {', '.join(ROUTERS)}")
-    programs = _programs(arguments.to, arguments.flavour)
+    programs = _programs(arguments.to, arguments.flavour, arguments.delegate)
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
@@ -118,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.anchor_dtype,
         programs,
         context_length=arguments.context_length,
+        delegate=arguments.delegate,
     )
     bank_dtypes(config.memory_dtype)
     for engine in config.engines:
@@ -140,7 +148,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _programs(engines: tuple[str, ...], flavours: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _programs(
+    engines: tuple[str, ...], flavours: tuple[str, ...], delegate: str
+) -> tuple[tuple[str, str], ...]:
     """Which programs to write. Raises InvalidArgumentError for what there is not."""
     known = {flavour for _, flavour in PROGRAMS}
     if unknown := [name for name in engines if name not in ENGINES]:
@@ -150,6 +160,9 @@ def _programs(engines: tuple[str, ...], flavours: tuple[str, ...]) -> tuple[tupl
     chosen = []
     for engine in engines:
         there = [flavour for name, flavour in PROGRAMS if name == engine]
+        if engine == "executorch" and delegate == "coreml":
+            # Its graph is Core ML's from end to end, which knows no operator of ours.
+            there = ["portable"]
         wanted = [flavour for flavour in flavours if flavour in there] or there[:1]
         chosen += [(engine, flavour) for flavour in wanted]
     return tuple(chosen)

@@ -191,13 +191,18 @@ def _fp16_but_squares() -> Any:
     return ct.transform.FP16ComputePrecision(op_selector=narrow)
 
 
-def _quantized(model: Any, dtype: str) -> Any:
-    if dtype == "f16":
-        return model
+def quantizer(dtype: str) -> dict[str, Any]:
+    """What coremltools calls i8 (a scale a row) and i4 (one for each 32 along the row)."""
     kind: dict[str, Any] = (
         {"dtype": "int8", "granularity": "per_channel"}
         if dtype == "i8"
         else {"dtype": "int4", "granularity": "per_block", "block_size": GROUP}
     )
-    config = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", **kind)
+    return {"mode": "linear_symmetric"} | kind
+
+
+def _quantized(model: Any, dtype: str) -> Any:
+    if dtype == "f16":
+        return model
+    config = optimize.OpLinearQuantizerConfig(**quantizer(dtype))
     return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=config))

@@ -1,4 +1,4 @@
-"""What a step of an export costs: its seconds, and the most memory that the process held during it."""
+"""What a step of an export costs: its seconds, those that a core worked, and the most memory that the process held during it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def costed(step: str, report: Callable[[str], None]) -> Iterator[None]:
         _RESET.write_text(_PEAK_RSS, encoding="ascii")
     except OSError:
         pass
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     yield
-    report(f"{step}: {time.perf_counter() - start:,.0f} s, peak memory {peak_bytes() / 1e6:,.0f} MB")
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    report(f"{step}: {seconds:,.0f} s ({worked:,.0f} s of a core), peak memory {peak_bytes() / 1e6:,.0f} MB")
 
 
 def peak_bytes() -> int:

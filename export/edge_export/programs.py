@@ -14,6 +14,7 @@ from edge_export.inputs import Inputs
 from edge_export.memory import InputMemory
 from edge_export.quiet import quiet_libraries
 from edge_export.source import BANK_DTYPES, ExportConfig
+from edge_runtime.engines import check_memory_kind
 
 Report = Callable[[str], None]
 
@@ -42,6 +43,8 @@ def _max_prefill(inputs: Inputs, config: ExportConfig) -> int:
 def _executorch(
     root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
 ) -> dict[str, Any]:
+    if config.delegate == "coreml":
+        return _delegated(root, inputs, config, flavour, report)
     from edge_export.decoder import PagedDecoder, PortableCachedDecoder
     from edge_export.executorch import export_paged, export_portable
     from edge_export.quantize import quantize_decoder
@@ -58,6 +61,20 @@ def _executorch(
             portable = PortableCachedDecoder(decoder, _memory(inputs))
             export_portable(portable, inputs.memory_shapes, max_prefill, root / entry["path"])
     return entry
+
+
+def _delegated(
+    root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
+) -> dict[str, Any]:
+    check_memory_kind(inputs.memory_kind, "coreml/portable")
+    with quiet_libraries():
+        from edge_export.executorch_coreml import MAX_PREFILL, PATH, DelegatedDecoder, export_delegated
+
+        dtype = config.dtype_of("executorch")
+        report(f"{PATH}: lowering the anchor to Core ML, {dtype}")
+        decoder = DelegatedDecoder(inputs.decoder, _memory(inputs))
+        export_delegated(decoder, inputs.memory_shapes, dtype, root / PATH)
+    return program_entry(MAX_PREFILL, dtype, flavour) | {"path": PATH, "delegate": "coreml"}
 
 
 def _memory(inputs: Inputs) -> InputMemory:
@@ -112,7 +129,9 @@ def _coreml(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, repo
             stateful = StatefulDecoder(inputs.decoder, _memory(inputs), shapes)
             export_coreml(stateful, [], max_prefill, dtype, root / path)
         else:
-            export_coreml(CoremlDecoder(inputs.decoder, _memory(inputs)), shapes, max_prefill, dtype, root / path)
+            export_coreml(
+                CoremlDecoder(inputs.decoder, _memory(inputs)), shapes, max_prefill, dtype, root / path
+            )
     program = {"engine": "coreml", "path": path, "method": "decode"}
     return program_entry(max_prefill, dtype, flavour) | program
 

@@ -1,6 +1,6 @@
 """Checkpoints with random weights and memories. Small ones, one a family, are what the export matrix measures.
 
-    python -m edge_export.samples 160M -o FOLDER        of the paper's dimensions: what docs/export.md times
+python -m edge_export.samples 160M -o FOLDER        of the paper's dimensions: what docs/export.md times
 """
 
 from __future__ import annotations

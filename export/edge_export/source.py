@@ -37,6 +37,7 @@ _SAME: dict[str, dict[str, str]] = {
 }
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
+DELEGATES = ("xnnpack", "coreml")
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx", "minilm-onnx-int8")
 # The neural embedder beside the static one; the native engine runs none, so ExecuTorch does, and so for Core ML.
 ENGINE_ROUTERS = {"executorch": "minilm", "native": "minilm", "onnx": "minilm-onnx", "coreml": "minilm"}
@@ -69,7 +70,7 @@ class ExportConfig:
     Hugging Face id, None for the installed package. routers: of ROUTERS; None for the engines' own as far as the
     checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES. programs:
     (engine, flavour) pairs of PROGRAMS, the first is the bundle's default. context_length: tokens, at most; a
-    checkpoint of ours keeps its own."""
+    checkpoint of ours keeps its own. delegate: of ExecuTorch's programs, one of DELEGATES; coreml has no paged one."""
 
     name: str
     memory_dtype: str
@@ -79,6 +80,7 @@ class ExportConfig:
     anchor_dtype: str = "f32"
     programs: tuple[tuple[str, str], ...] = (("executorch", "paged"),)
     context_length: int = 4096
+    delegate: str = "xnnpack"
 
     @property
     def engines(self) -> list[str]:
@@ -91,7 +93,8 @@ class ExportConfig:
 
     def dtype_of(self, engine: str) -> str:
         """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
-        dtype, known = _SAME[engine].get(self.anchor_dtype, self.anchor_dtype), DTYPES[engine]
+        named = "coreml" if engine == "executorch" and self.delegate == "coreml" else engine
+        dtype, known = _SAME[named].get(self.anchor_dtype, self.anchor_dtype), DTYPES[named]
         if dtype not in known:
             raise InvalidArgumentError(f"--anchor-dtype {dtype!r}: {engine} has {', '.join(known)}")
         return dtype

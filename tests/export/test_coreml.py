@@ -157,7 +157,9 @@ def test_the_bundle_of_our_own_anchor(bundle: Bundle, tiny_checkpoint: Path) -> 
         package = bundle.path_of(program.path)
         assert package.is_dir()
         files = [path for path in package.rglob("*") if path.is_file()]
-        assert {path.relative_to(bundle.directory).as_posix() for path in files} <= bundle.manifest.files.keys()
+        assert {
+            path.relative_to(bundle.directory).as_posix() for path in files
+        } <= bundle.manifest.files.keys()
         assert bundle.bytes_of(program) == sum(path.stat().st_size for path in files)
     assert [finding for _, _, finding in bundle.verify() if finding] == []
 
@@ -230,11 +232,13 @@ def test_the_engine_of_macos_over_the_interpreter(
 
     rows = [row for row in compare(bundle, 1, opened) if row.flavour == flavour]
     assert {row.memory for row in rows} == {"none", "generic", "path"}
-    assert all(row.max_logit_error is not None and row.max_logit_error < TOLERANCE for row in rows)
+    # The reference has memories in f32, the bank in f16.
+    errors = [row.max_logit_error for row in rows]
+    assert all(error is not None and error < 2 * TOLERANCE for error in errors), rows
     written = [state.written for state in _Model.made]
     # A context each: without memory no write, with it one of each level, however many calls read it.
     fetched = sorted(name for names in written for name in names)
-    assert fetched == sorted(2 * [f"memory_{index}" for index in range(3)])
+    assert fetched == (sorted(2 * [f"memory_{index}" for index in range(3)]) if flavour == "stateful" else [])
 
 
 def test_states_hold_what_was_fetched_last(bundle: Bundle) -> None:
