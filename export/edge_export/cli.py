@@ -75,8 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
         default=(),
         metavar="FLAVOUR,...",
-        help="paged (memory is read in place; ExecuTorch, native), portable (memory as inputs) or stateful (memory in "
-        "states, written once a fetch; Core ML), for the engines that have it (default: the first that each engine has)",
+        help="paged (memory is read in place; ExecuTorch, native), portable (memory as inputs) or stateful (memory as "
+        "states, written once a fetch; Core ML), for the engines that have it (default: each engine's first)",
     )
     parser.add_argument(
         "--delegate",

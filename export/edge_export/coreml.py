@@ -113,6 +113,8 @@ class _drop_self_writes(AbstractGraphPass):  # noqa: N801  # passes are named as
             for operation in list(function.operations):
                 if operation.op_type == "coreml_update_state":
                     source = operation.value.op
+                    if source is None:
+                        continue
                     if source.op_type == "read_state" and source.input is operation.state:
                         function.remove_ops([operation])
 
@@ -122,8 +124,8 @@ def export_coreml(
 ) -> None:
     """The package of an anchor.
 
-    shapes: of each memory input, none of a `StatefulDecoder`. dtype: of the weights: f16, i8 (a scale a row), i4 (a scale for each 32 along
-    the row); what is computed is fp16.
+    shapes: of each memory input, none of a `StatefulDecoder`. dtype: of the weights: f16, i8 (a scale a row), i4
+    (a scale for each 32 along the row); what is computed is fp16.
     """
     functions = {DECODE: 1}
     if max_prefill > 1:

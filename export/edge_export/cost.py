@@ -1,4 +1,4 @@
-"""What a step of an export costs: its seconds, those that a core worked, and the most memory that the process held during it."""
+"""What a step of an export costs: seconds, those that a core worked, and the most memory that was resident."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -18,10 +18,8 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 @contextmanager
 def costed(step: str, report: Callable[[str], None]) -> Iterator[None]:
     """Says at the end what the step took. Where the system cannot forget an earlier peak, it counts as well."""
-    try:
+    with suppress(OSError):
         _RESET.write_text(_PEAK_RSS, encoding="ascii")
-    except OSError:
-        pass
     start, worked = time.perf_counter(), time.process_time()
     yield
     seconds, worked = time.perf_counter() - start, time.process_time() - worked
