@@ -96,6 +96,7 @@ class ProgramSpec:
     max_prefill: int
     dtype: str
     bank_dtypes: tuple[str, ...]
+    delegate: str = "xnnpack"  # of ExecuTorch's
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ MEMORY_KINDS = {
     "executorch/portable": KINDS,
     "onnx/portable": KINDS,
     "coreml/portable": ("ffn",),
+    "coreml/stateful": ("ffn",),
 }
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines import program_of
-from edge_runtime.engines.portable import Array, MemoryInputs, ProgramContext, f32_kv_bytes
+from edge_runtime.engines.portable import Array, MemoryInputs, MemoryStates, ProgramContext, f32_kv_bytes
 from edge_runtime.errors import BadFormatError, UnsupportedError
 
 if sys.platform != "darwin":
@@ -62,13 +62,18 @@ class CoremlEngine:
             found = functions["decode" if count == 1 else "prefill"].predict(feeds, state)["logits"][0]
             return cast(npt.NDArray[np.float32], found.astype(np.float32))
 
-        inputs = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True)
-        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)
+        if self._spec.flavour == "stateful":
+            memory = MemoryStates(self._bundle, state.write_state).of
+        else:
+            memory = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True).of
+        return ProgramContext(self._bundle, self._spec, memory, step, self.kv_bytes)
 
 
-def open_engine(bundle: Bundle, threads: int, flavour: str = "portable") -> CoremlEngine:
-    """See `engines.open_engine`. Core ML chooses its threads itself."""
-    return CoremlEngine(bundle, flavour)
+def open_engine(bundle: Bundle, threads: int, flavour: str | None = None) -> CoremlEngine:
+    """See `engines.open_engine`. Core ML chooses its threads itself. The flavour is by default the one that the bundle
+    names first."""
+    there = [program.flavour for program in bundle.manifest.programs if program.engine == "coreml"]
+    return CoremlEngine(bundle, flavour or (there or ["portable"])[0])
 
 
 def open_embedder(bundle: Bundle, name: str, threads: int) -> NoReturn:

@@ -54,6 +54,11 @@ class ExecuTorchEngine:
 
     def __init__(self, bundle: Bundle, threads: int, flavour: str) -> None:
         self._bundle, self._spec = bundle, program_of(bundle, "executorch", flavour)
+        if self._spec.delegate == "coreml" and sys.platform != "darwin":
+            raise UnsupportedError(
+                f"{bundle.path_of(self._spec.path)}: its delegate is Core ML, which macOS and iOS have: take another "
+                "program of the bundle, or export it with --delegate xnnpack"
+            )
         memory = bundle.manifest.memory
         for level in memory.levels if memory else ():
             if level.dtype not in self._spec.bank_dtypes:

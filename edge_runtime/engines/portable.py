@@ -90,6 +90,28 @@ class MemoryInputs:
         return np.ascontiguousarray(body.reshape(spec.layers, -1)[:, :used]).reshape(-1)
 
 
+class MemoryStates:
+    """Memory that a context of a stateful program holds, states `memory_<i>`: written once a lease. Not thread-safe.
+
+    write: of a state by name, f16 [layers, 3, r, d]; states are zeros to begin with, which add nothing.
+    """
+
+    def __init__(self, bundle: Bundle, write: Callable[[str, npt.NDArray[np.float16]], None]) -> None:
+        self._inputs, self._write = MemoryInputs(bundle, in_place=("f16",), fixed_rows=True), write
+        self._held: int | None = 0
+
+    def of(self, handle: int) -> list[Array]:
+        """No inputs: the states hold the lease's memory when it returns. Raises EdgeRuntimeError as `MemoryInputs`."""
+        if handle != self._held:
+            arrays = self._inputs.of(handle)
+            # Until all are written they hold no lease's.
+            self._held = None
+            for index, array in enumerate(arrays):
+                self._write(f"memory_{index}", array.astype(np.float16, copy=False))
+            self._held = handle
+        return []
+
+
 def f32_kv_bytes(anchor: Anchor) -> int:
     """Bytes of a KV cache in f32, full."""
     return 2 * F32_BYTES * anchor.layers * anchor.kv_heads * anchor.head_dim * anchor.context_length

@@ -14,6 +14,7 @@ from edge_export.source import (
     BANK_DTYPES,
     DEFAULT_DTYPES,
     DEFAULT_PROGRAMS,
+    DELEGATES,
     NATIVE_DTYPES,
     PROGRAMS,
     ROUTERS,
@@ -78,8 +79,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(dict.fromkeys(text.split(","))),
         default=(),
         metavar="FLAVOUR,...",
-        help="paged (memory is read in place; ExecuTorch, native) or portable (memory as inputs), for the engines that "
-        "have it (default: the first that each engine has; without --to portable means executorch)",
+        help="paged (memory is read in place; ExecuTorch, native), portable (memory as inputs) or stateful (memory as "
+        "states, written once a fetch; Core ML), for the engines that have it (default: each "
+        "engine's first; without --to portable means executorch)",
+    )
+    parser.add_argument(
+        "--delegate",
+        default="xnnpack",
+        choices=DELEGATES,
+        help="of ExecuTorch's programs: coreml runs on macOS and iOS, portable only, a token a call (default: xnnpack)",
     )
     parser.add_argument(
         "--max-prefill",
@@ -116,6 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
     known = {flavour for _, flavour in PROGRAMS}
     if unknown := sorted(set(arguments.flavour) - known):
         raise InvalidArgumentError(f"--flavour {unknown[0]!r}: flavours are {', '.join(sorted(known))}")
+    # A delegate is ExecuTorch's.
+    engines = arguments.to or (("executorch",) if arguments.delegate != "xnnpack" else ())
     config = ExportConfig(
         arguments.name or out.name.removesuffix(".bundle"),
         arguments.memory_dtype,
@@ -123,14 +133,15 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.embedder,
         arguments.routers,
         arguments.anchor_dtype,
-        _programs(arguments.to, arguments.flavour) if arguments.to else DEFAULT_PROGRAMS[:1],
+        _programs(engines, arguments.flavour, arguments.delegate) if engines else DEFAULT_PROGRAMS[:1],
         context_length=arguments.context_length,
+        delegate=arguments.delegate,
     )
     bank_dtypes(config.memory_dtype)
     _check_dtypes(config)
     folder = folder_of(arguments.checkpoint, lambda step: console.print(f"  {step}"))
     source = Source.open(folder, arguments.memory)
-    if not arguments.to:
+    if not engines:
         program = source.default_program(arguments.flavour)
         if program not in config.programs:
             console.print(f"  memory of the kind {source.memory_kind}: a program for {'/'.join(program)}")
@@ -158,13 +169,18 @@ def _check_dtypes(config: ExportConfig) -> None:
         config.dtype_of(engine)
 
 
-def _programs(engines: tuple[str, ...], flavours: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _programs(
+    engines: tuple[str, ...], flavours: tuple[str, ...], delegate: str
+) -> tuple[tuple[str, str], ...]:
     """Which programs to write. Raises InvalidArgumentError for what there is not."""
     if unknown := [name for name in engines if name not in ENGINES]:
         raise InvalidArgumentError(f"--to {unknown[0]!r}: engines are {', '.join(ENGINES)}")
     chosen = []
     for engine in engines:
         there = [flavour for name, flavour in PROGRAMS if name == engine]
+        if engine == "executorch" and delegate == "coreml":
+            # Its graph is Core ML's from end to end, which knows no operator of ours.
+            there = ["portable"]
         wanted = [flavour for flavour in flavours if flavour in there] or there[:1]
         chosen += [(engine, flavour) for flavour in wanted]
     return tuple(chosen)

@@ -1,7 +1,8 @@
-"""Writes Core ML packages (iOS 18): the KV cache as state, memory as fp16 inputs, one a level.
+"""Writes Core ML packages (iOS 18): the KV cache as state, memory in fp16, one tensor a level, as inputs or as states.
 
 A package has two functions that share their weights and states: `prefill`, for 1 to max_prefill tokens, and `decode`
-for one, whose shapes are all fixed, as the neural engine wants them.
+for one, whose shapes are all fixed, as the neural engine wants them. Both have the same states, so that one state
+object serves them; memory's are written by the caller, once a fetch, and only read by the functions.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import coremltools as ct
 import coremltools.optimize.coreml as optimize
 import numpy as np
 import torch
+from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 from torch import Tensor, nn
 
 from edge_export.memory import HIDDEN, InputMemory
@@ -77,13 +80,52 @@ class CoremlDecoder(nn.Module):
         return self.decoder.logits(x[:, -1])
 
 
+class StatefulDecoder(CoremlDecoder):
+    """As `CoremlDecoder`, with memory as states `memory_<i>`, which hold it from one call to the next.
+
+    Args:
+        decoder: shared, not copied.
+        memory: what it is given, FFN memory.
+        shapes: of each level, [memory layers, 3, r, d].
+    """
+
+    def __init__(self, decoder: Decoder, memory: InputMemory, shapes: list[tuple[int, ...]]) -> None:
+        super().__init__(decoder, memory)
+        self._levels = len(shapes)
+        for level, shape in enumerate(shapes):
+            self.register_buffer(f"memory_{level}", torch.zeros(shape))
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:  # type: ignore[override]  # memory is here
+        """As `CoremlDecoder.forward`."""
+        levels = [getattr(self, f"memory_{level}") for level in range(self._levels)]
+        for level in levels:
+            # A buffer that is only read would become a constant of zeros; `_drop_self_writes` takes this out again.
+            level.copy_(level)
+        return super().forward(tokens, positions, *levels)
+
+
+@register_pass(namespace="edge_runtime")
+class _drop_self_writes(AbstractGraphPass):  # noqa: N801  # passes are named as they are registered
+    """Takes out writes of what was just read from the same state, each of which might copy it."""
+
+    def apply(self, prog: Any) -> None:
+        for function in prog.functions.values():
+            for operation in list(function.operations):
+                if operation.op_type == "coreml_update_state":
+                    source = operation.value.op
+                    if source is None:
+                        continue
+                    if source.op_type == "read_state" and source.input is operation.state:
+                        function.remove_ops([operation])
+
+
 def export_coreml(
     decoder: CoremlDecoder, shapes: list[tuple[int, ...]], max_prefill: int, dtype: str, path: Path
 ) -> None:
     """The package of an anchor.
 
-    shapes: of each memory input. dtype: of the weights: f16, i8 (a scale a row), i4 (a scale for each 32 along
-    the row); what is computed is fp16.
+    shapes: of each memory input, none of a `StatefulDecoder`. dtype: of the weights: f16, i8 (a scale a row), i4
+    (a scale for each 32 along the row); what is computed is fp16.
     """
     functions = {DECODE: 1}
     if max_prefill > 1:
@@ -110,13 +152,15 @@ def _converted(decoder: CoremlDecoder, shapes: list[tuple[int, ...]], length: in
         program = torch.export.export(
             module,
             (*examples, *(torch.zeros(shape) for shape in shapes)),
-            dynamic_shapes={
-                "tokens": {1: fresh} if fresh else None,
-                "positions": {0: fresh} if fresh else None,
-                "memory": tuple(None for _ in shapes),
-            },
+            dynamic_shapes=(
+                {1: fresh} if fresh else None,
+                {0: fresh} if fresh else None,
+                *([] if isinstance(decoder, StatefulDecoder) else [tuple(None for _ in shapes)]),
+            ),
             strict=False,
         ).run_decompositions({})
+    passes = ct.PassPipeline.DEFAULT
+    passes.append_pass("edge_runtime::_drop_self_writes")
     axis = 1 if length == 1 else ct.RangeDim(1, length, default=count)
     return ct.convert(
         program,
@@ -131,6 +175,7 @@ def _converted(decoder: CoremlDecoder, shapes: list[tuple[int, ...]], length: in
         outputs=[ct.TensorType("logits", dtype=np.float16)],
         compute_precision=ct.precision.FLOAT16 if config.norm == "layernorm" else _fp16_but_squares(),
         minimum_deployment_target=ct.target.iOS18,
+        pass_pipeline=passes,
         skip_model_load=True,
     )
 
@@ -148,13 +193,18 @@ def _fp16_but_squares() -> Any:
     return ct.transform.FP16ComputePrecision(op_selector=narrow)
 
 
-def _quantized(model: Any, dtype: str) -> Any:
-    if dtype == "f16":
-        return model
+def quantizer(dtype: str) -> dict[str, Any]:
+    """What coremltools calls i8 (a scale a row) and i4 (one for each 32 along the row)."""
     kind: dict[str, Any] = (
         {"dtype": "int8", "granularity": "per_channel"}
         if dtype == "i8"
         else {"dtype": "int4", "granularity": "per_block", "block_size": GROUP}
     )
-    config = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", **kind)
+    return {"mode": "linear_symmetric"} | kind
+
+
+def _quantized(model: Any, dtype: str) -> Any:
+    if dtype == "f16":
+        return model
+    config = optimize.OpLinearQuantizerConfig(**quantizer(dtype))
     return optimize.linear_quantize_weights(model, optimize.OptimizationConfig(global_config=config))

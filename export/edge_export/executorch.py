@@ -19,6 +19,7 @@ from torch import nn
 from torch.export import Dim
 
 from edge_export.decoder import PagedDecoder, PortableCachedDecoder
+from edge_export.lazily import lazily_compiled
 
 
 def lower(
@@ -47,8 +48,9 @@ def lower(
                 _check_ir_validity=False, _skip_dim_order=True, preserve_ops=list(kept)
             ),
         )
-        for partitioner in (_quantised_products(), rest):
-            edge = edge.to_backend(partitioner)
+        with lazily_compiled():
+            for partitioner in (_quantised_products(), rest):
+                edge = edge.to_backend(partitioner)
         lowered = edge.to_executorch(
             ExecutorchBackendConfig(
                 sym_shape_eval_pass=ConstraintBasedSymShapeEvalPass(),

@@ -9,14 +9,14 @@ import numpy.typing as npt
 
 from edge_export.mil import Package
 from edge_runtime.bundle import Bundle
-from edge_runtime.engines.portable import Array, MemoryInputs, ProgramContext, f32_kv_bytes
+from edge_runtime.engines.portable import Array, MemoryInputs, MemoryStates, ProgramContext, f32_kv_bytes
 
 
 class InterpretedEngine:
     """See `engines.Engine`."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._bundle, self._spec = bundle, bundle.program("coreml", "portable")
+    def __init__(self, bundle: Bundle, flavour: str) -> None:
+        self._bundle, self._spec = bundle, bundle.program("coreml", flavour)
 
     @property
     def kv_bytes(self) -> int:
@@ -37,5 +37,8 @@ class InterpretedEngine:
             )
             return cast(npt.NDArray[np.float32], found["logits"][0].astype(np.float32))
 
-        inputs = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True)
-        return ProgramContext(self._bundle, self._spec, inputs.of, step, self.kv_bytes)
+        if self._spec.flavour == "stateful":
+            memory = MemoryStates(self._bundle, package.states.__setitem__).of
+        else:
+            memory = MemoryInputs(self._bundle, in_place=("f16",), fixed_rows=True).of
+        return ProgramContext(self._bundle, self._spec, memory, step, self.kv_bytes)

@@ -123,10 +123,11 @@ def _measured(row: Row, source: tuple[Path, Path | None], out: Path) -> Row:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
     def opened(bundle: Bundle, threads: int, engine: str) -> Engine:
-        if engine == "coreml/portable" and sys.platform != "darwin":
+        name, _, flavour = engine.partition("/")
+        if name == "coreml" and sys.platform != "darwin":
             from edge_export.interpreted import InterpretedEngine
 
-            return InterpretedEngine(bundle)
+            return InterpretedEngine(bundle, flavour)
         return open_engine(bundle, threads, engine)
 
     bundle = Bundle.open(out)

@@ -32,7 +32,7 @@ class LevelMemory(LayerMemory):
             y = level.project(name, x, y)
         return y
 
-    def attend(self, queries: Tensor) -> Tensor | None:
+    def attend(self, queries: Tensor, scale: float) -> Tensor | None:
         """One softmax over the keys of all levels."""
         if self._kind != "kv":
             return None
@@ -41,7 +41,7 @@ class LevelMemory(LayerMemory):
         values: list[Tensor] = []
         for index, rows in enumerate(self._rows):
             keys, found = (part.unflatten(-1, (heads, head_dim)).transpose(1, 2) for part in rows.unbind(1))
-            score = (queries * head_dim**-0.5) @ keys.transpose(2, 3)
+            score = (queries * scale) @ keys.transpose(2, 3)
             scores.append(score if self._there is None else score + (1 - self._there[index]) * HIDDEN)
             values.append(found)
         # A key without a value takes what is left: nothing, unless there are no others.

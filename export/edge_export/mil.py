@@ -104,12 +104,12 @@ class Package:
         program = load_program(
             model.get_spec(), model.get_spec().specificationVersion, file_weights_dir=model.weights_dir
         )
-        self._functions = program.functions
+        self.functions: dict[str, Any] = program.functions
         self.states: Values = {}
 
     def run(self, name: str, **inputs: Any) -> Values:
         """The outputs of a function by name."""
-        values, function = dict(inputs), self._functions[name]
+        values, function = dict(inputs), self.functions[name]
         for operation in function.operations:
             given = {
                 name: self._value(var, values) for name, var in operation.inputs.items() if var is not None

@@ -111,6 +111,7 @@ class Attention(nn.Module):
         super().__init__()
         self.widths = [config.heads * config.head_dim] + 2 * [config.kv_heads * config.head_dim]
         self.head_dim, self.per_head = config.head_dim, config.qk_norm == "head"
+        self.scale = config.attention_scale
         self.qkv = nn.Linear(config.d_model, sum(self.widths), bias=config.qkv_bias)
         self.wo = nn.Linear(self.widths[0], config.d_model, bias=config.output_bias)
         if config.qk_norm != "none":
@@ -137,7 +138,7 @@ class Attention(nn.Module):
         q, k, v = (t.unflatten(-1, (-1, self.head_dim)) for t in (q, k, v))
         if self.per_head:
             q, k = self.q_norm(q), self.k_norm(k)
-        remembered = memory.attend(q.transpose(1, 2))
+        remembered = memory.attend(q.transpose(1, 2), self.scale)
         if rotary is not None:
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         y = attend(layer, q, k, v)

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from edge_export.cost import costed
 from edge_export.inputs import Inputs
 from edge_export.memory import InputMemory
 from edge_export.quiet import quiet_libraries
 from edge_export.source import BANK_DTYPES, ExportConfig
+from edge_runtime.engines import check_memory_kind
 
 Report = Callable[[str], None]
 
@@ -25,10 +27,13 @@ def write_programs(root: Path, inputs: Inputs, config: ExportConfig, report: Rep
         ("native", "paged"): _native,
         ("onnx", "portable"): _onnx_portable,
         ("coreml", "portable"): _coreml,
+        ("coreml", "stateful"): _coreml,
     }
-    return [
-        writers[engine, flavour](root, inputs, config, flavour, report) for engine, flavour in config.programs
-    ]
+    entries = []
+    for engine, flavour in config.programs:
+        with costed(f"{engine}, {flavour}", report):
+            entries.append(writers[engine, flavour](root, inputs, config, flavour, report))
+    return entries
 
 
 def _max_prefill(inputs: Inputs, config: ExportConfig) -> int:
@@ -38,6 +43,8 @@ def _max_prefill(inputs: Inputs, config: ExportConfig) -> int:
 def _executorch(
     root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
 ) -> dict[str, Any]:
+    if config.delegate == "coreml":
+        return _delegated(root, inputs, config, flavour, report)
     from edge_export.decoder import PagedDecoder, PortableCachedDecoder
     from edge_export.executorch import export_paged, export_portable
     from edge_export.quantize import quantize_decoder
@@ -54,6 +61,20 @@ def _executorch(
             portable = PortableCachedDecoder(decoder, _memory(inputs))
             export_portable(portable, inputs.memory_shapes, max_prefill, root / entry["path"])
     return entry
+
+
+def _delegated(
+    root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report
+) -> dict[str, Any]:
+    check_memory_kind(inputs.memory_kind, "coreml/portable")
+    with quiet_libraries():
+        from edge_export.executorch_coreml import MAX_PREFILL, PATH, DelegatedDecoder, export_delegated
+
+        dtype = config.dtype_of("executorch")
+        report(f"{PATH}: lowering the anchor to Core ML, {dtype}")
+        decoder = DelegatedDecoder(inputs.decoder, _memory(inputs))
+        export_delegated(decoder, inputs.memory_shapes, dtype, root / PATH)
+    return program_entry(MAX_PREFILL, dtype, flavour) | {"path": PATH, "delegate": "coreml"}
 
 
 def _memory(inputs: Inputs) -> InputMemory:
@@ -98,17 +119,19 @@ def _native(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, repo
 
 
 def _coreml(root: Path, inputs: Inputs, config: ExportConfig, flavour: str, report: Report) -> dict[str, Any]:
-    dtype, max_prefill, path = (
-        config.dtype_of("coreml"),
-        _max_prefill(inputs, config),
-        "anchor.portable.mlpackage",
-    )
+    dtype, max_prefill = config.dtype_of("coreml"), _max_prefill(inputs, config)
+    path, shapes = f"anchor.{flavour}.mlpackage", inputs.memory_shapes
     report(f"{path}: the anchor for Core ML, {dtype}")
     with quiet_libraries():
-        from edge_export.coreml import CoremlDecoder, export_coreml
+        from edge_export.coreml import CoremlDecoder, StatefulDecoder, export_coreml
 
-        decoder = CoremlDecoder(inputs.decoder, _memory(inputs))
-        export_coreml(decoder, inputs.memory_shapes, max_prefill, dtype, root / path)
+        if flavour == "stateful":
+            stateful = StatefulDecoder(inputs.decoder, _memory(inputs), shapes)
+            export_coreml(stateful, [], max_prefill, dtype, root / path)
+        else:
+            export_coreml(
+                CoremlDecoder(inputs.decoder, _memory(inputs)), shapes, max_prefill, dtype, root / path
+            )
     program = {"engine": "coreml", "path": path, "method": "decode"}
     return program_entry(max_prefill, dtype, flavour) | program
 

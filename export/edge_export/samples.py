@@ -1,9 +1,14 @@
-"""Small checkpoints with random weights and memories, one a family: what the export matrix measures."""
+"""Checkpoints with random weights and memories. Small ones, one a family, are what the export matrix measures.
+
+python -m edge_export.samples 160M -o FOLDER        of the paper's dimensions: what docs/export.md times
+"""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +21,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from edge_pretrain import checkpoint
 from edge_pretrain.embed import EMBEDDER_ID
 from edge_pretrain.memories import MemoryBank, MemoryConfig
-from edge_pretrain.model import Anchor, AnchorConfig
+from edge_pretrain.model import PAPER_ANCHORS, Anchor, AnchorConfig
 from edge_pretrain.router.config import MADE_FROM
 from edge_runtime import _core
 
 OWN = "openlm"
 WIDTH, VOCABULARY, CONTEXT = 64, 320, 128
 MEMORY = MemoryConfig(2, (8, 16), (0, 1))
+DIMENSIONS = AnchorConfig(2, WIDTH, 4, 16, 128, VOCABULARY, CONTEXT)
+# The rows that Pouransari et al. 2025 fetch for each anchor; of a tree this narrow the bank takes 0.3 to 2 GB.
+PAPER_ROWS = {"160M": (256, 64, 16), "410M": (512, 128, 32), "1.4B": (768, 256, 16)}
+PAPER_FANOUT = 2
 SIZES: dict[str, Any] = {
     "hidden_size": WIDTH,
     "intermediate_size": 128,
@@ -40,16 +49,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_sample(family: str, folder: Path, memory: MemoryConfig = MEMORY) -> tuple[Path, Path | None]:
-    """Writes the anchor and its memories below `folder`; returns the arguments of `edge-runtime export`."""
+def write_sample(
+    family: str, folder: Path, memory: MemoryConfig = MEMORY, dimensions: AnchorConfig = DIMENSIONS
+) -> tuple[Path, Path | None]:
+    """Writes the anchor and its memories below `folder`; returns the arguments of `edge-runtime export`.
+
+    dimensions: of an anchor of ours; those of other families have SIZES.
+    """
     memories, generator = folder / "memories", torch.Generator().manual_seed(1)
     memories.mkdir(parents=True)
     random = np.random.default_rng(0)
-    counts = [memory.fanout**level for level in (1, 2)]
+    counts = [memory.fanout**level for level in range(1, memory.depth + 1)]
     centroids = [random.standard_normal((count, 384)).astype(np.float32) for count in counts]
     documents = [np.full(count, 5, np.int32) for count in counts]
     _core.write_tree(str(memories / "tree.safetensors"), memory.fanout, centroids, documents)
-    dimensions = AnchorConfig(2, WIDTH, 4, 16, 128, VOCABULARY, CONTEXT)
     bank = MemoryBank.initialized(memory, dimensions, generator)
     for block in bank.levels.values():
         block[:] = 0.2 * torch.randn(block.shape, generator=generator)
@@ -130,3 +143,22 @@ def _write_router(anchor: Path, memories: Path) -> None:
         "rule": "none: the router is random",
     }
     (memories / "router/report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="an anchor of the paper's dimensions with random weights")
+    parser.add_argument("anchor", choices=tuple(PAPER_ROWS))
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="must not exist")
+    arguments = parser.parse_args(argv)
+    if arguments.out.exists():
+        print(f"{arguments.out}: it exists: name another folder", file=sys.stderr)
+        return 1
+    dimensions = PAPER_ANCHORS[arguments.anchor]
+    memory = MemoryConfig(PAPER_FANOUT, PAPER_ROWS[arguments.anchor], tuple(range(dimensions.layers)))
+    checkpoint_folder, _ = write_sample(OWN, arguments.out, memory, dimensions)
+    print(f"wrote {checkpoint_folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -41,6 +41,7 @@ _SAME: dict[str, dict[str, str]] = {
 DEFAULT_DTYPES = {"executorch": "f32", "native": "i8", "onnx": "f32", "coreml": "f16"}
 # What `python -m edge_pretrain.router train` adds.
 ROUTER_TABLES, ROUTER_REPORT = "router/static.safetensors", "router/report.json"
+DELEGATES = ("xnnpack", "coreml")
 ROUTERS = ("static", "minilm", "minilm-int8", "minilm-onnx", "minilm-onnx-int8")
 # The neural embedder beside the static one, of the engines that run one; for the others ExecuTorch does, where the
 # static one is not fit.
@@ -54,6 +55,7 @@ PROGRAMS = (
     ("native", "paged"),
     ("onnx", "portable"),
     ("coreml", "portable"),
+    ("coreml", "stateful"),
 )
 
 
@@ -76,7 +78,8 @@ class ExportConfig:
     Hugging Face id, None for the installed package. routers: of ROUTERS; None for the engines' own as far as the
     checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES, None for those
     of DEFAULT_DTYPES. programs: (engine, flavour) pairs of PROGRAMS, the first is the bundle's default.
-    context_length: tokens, at most; a checkpoint of ours keeps its own."""
+    context_length: tokens, at most; a checkpoint of ours keeps its own. delegate: of ExecuTorch's programs, one of
+    DELEGATES; coreml has no paged one."""
 
     name: str
     memory_dtype: str
@@ -86,6 +89,7 @@ class ExportConfig:
     anchor_dtype: str | None = None
     programs: tuple[tuple[str, str], ...] = DEFAULT_PROGRAMS[:1]
     context_length: int = 4096
+    delegate: str = "xnnpack"
 
     @property
     def engines(self) -> list[str]:
@@ -98,8 +102,9 @@ class ExportConfig:
 
     def dtype_of(self, engine: str) -> str:
         """What that engine calls `anchor_dtype`. InvalidArgumentError where it has no such."""
-        asked, known = self.anchor_dtype or DEFAULT_DTYPES[engine], DTYPES[engine]
-        dtype = _SAME[engine].get(asked, asked)
+        named = "coreml" if engine == "executorch" and self.delegate == "coreml" else engine
+        asked, known = self.anchor_dtype or DEFAULT_DTYPES[named], DTYPES[named]
+        dtype = _SAME[named].get(asked, asked)
         if dtype not in known:
             raise InvalidArgumentError(f"--anchor-dtype {dtype!r}: {engine} has {', '.join(known)}")
         return dtype
@@ -170,11 +175,16 @@ class Source:
         return found if isinstance(found, str) else "ffn"
 
     def default_program(self, flavours: tuple[str, ...] = ()) -> tuple[str, str]:
-        """What to write where no engine is asked for: it reads the memory's kind, and has one of `flavours` if any."""
-        kind, asked = (
-            self.memory_kind,
-            [one for one in DEFAULT_PROGRAMS if not flavours or one[1] in flavours],
-        )
+        """What to write where no engine is asked for: it reads the memory's kind, and has one of `flavours` if any.
+
+        Raises InvalidArgumentError for a flavour of other engines.
+        """
+        asked = [one for one in DEFAULT_PROGRAMS if not flavours or one[1] in flavours]
+        if not asked:
+            raise InvalidArgumentError(
+                f"--flavour {','.join(flavours)}: name an engine that has it with --to"
+            )
+        kind = self.memory_kind
         return next((one for one in asked if kind in MEMORY_KINDS["/".join(one)]), asked[0])
 
     def file(self, name: str) -> Path:

@@ -143,7 +143,7 @@ class Attention(nn.Module):
         k = self.k_norm(memory.project("wk", x, self.wk(x)))
         v = memory.project("wv", x, self.wv(x))
         q, k, v = (t.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2) for t in (q, k, v))
-        remembered = memory.attend(q)
+        remembered = memory.attend(q, self.head_dim**-0.5)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
         if remembered is not None:

@@ -71,6 +71,16 @@ def test_the_anchor_reads_memory_as_its_programs_do(case: str, tmp_path: Path) -
     assert (anchor(TOKENS, memory) - anchor(TOKENS)).abs().max() > 100 * TOLERANCE
 
 
+@pytest.mark.parametrize("kind", ["kv", "lora_ffn"])
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_memory_of_other_kinds_is_read_alike(case: str, kind: str, tmp_path: Path) -> None:
+    anchor = anchor_of(case, tmp_path)
+    decoder, memory = load_decoder(tmp_path, 4096), memory_of(anchor, kind)
+    assert (anchor(TOKENS, memory) - decoder(TOKENS, memory)).abs().max() < TOLERANCE
+    assert (anchor(TOKENS, memory) - anchor(TOKENS)).abs().max() > 100 * TOLERANCE
+
+
 @pytest.mark.parametrize("case", ["smollm2", "gemma3", "smollm3"])
 @torch.no_grad()
 def test_packed_documents_do_not_see_each_other(case: str, tmp_path: Path) -> None:
@@ -126,7 +136,7 @@ def test_one_key_adds_its_value_to_every_head(case: str, tmp_path: Path) -> None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("case", ["qwen3", "olmo2", "smollm2"])
+@pytest.mark.parametrize("case", ["qwen3", "olmo2", "smollm2", "gemma3"])
 def test_keys_are_asked_by_normalised_queries_without_positions(case: str, tmp_path: Path) -> None:
     anchor = anchor_of(case, tmp_path)
     attention = anchor.model.model.layers[0].self_attn  # type: ignore[union-attr,index]
@@ -144,9 +154,12 @@ def test_keys_are_asked_by_normalised_queries_without_positions(case: str, tmp_p
         "qwen3": lambda: attention.q_norm(q.unflatten(-1, shape)),
         "olmo2": lambda: attention.q_norm(q).unflatten(-1, shape),
         "smollm2": lambda: q.unflatten(-1, shape),
+        "gemma3": lambda: attention.q_norm(q.unflatten(-1, shape)),
     }[case]()
     keys, values = (rows.unflatten(-1, shape) for rows in memory.rows[0, 0])
-    weights = (torch.einsum("bthd,rhd->bthr", q, keys) * shape[1] ** -0.5).softmax(-1)
+    # The anchor's own: of Gemma query_pre_attn_scalar, 24 here, with heads of 16.
+    scale = 24**-0.5 if case == "gemma3" else shape[1] ** -0.5
+    weights = (torch.einsum("bthd,rhd->bthr", q, keys) * scale).softmax(-1)
     wanted = alone + torch.einsum("bthr,rhd->bthd", weights, values).flatten(2)
     assert (seen["heads"] - wanted).abs().max() < TOLERANCE
 

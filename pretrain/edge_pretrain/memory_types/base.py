@@ -31,8 +31,11 @@ class LayerMemory:
         """The output of the matrix `name` (wq, wk, wv, wo, w1, w2 or w3), which made `y` of `x`."""
         return y
 
-    def attend(self, queries: Tensor) -> Tensor | None:
-        """What is added to the heads' outputs. queries: [B, H, T, head_dim], without positions."""
+    def attend(self, queries: Tensor, scale: float) -> Tensor | None:
+        """What is added to the heads' outputs. queries: [B, H, T, head_dim], without positions.
+
+        scale: of their products with keys, the anchor's own; families have others than head_dim^-0.5.
+        """
         return None
 
     def ffn(self, x: Tensor) -> Tensor | None:

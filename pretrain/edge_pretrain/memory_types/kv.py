@@ -15,13 +15,13 @@ class _KvMemory(LayerMemory):
     def __init__(self, rows: Tensor) -> None:
         self.keys, self.values = rows.unbind(1)
 
-    def attend(self, queries: Tensor) -> Tensor:
+    def attend(self, queries: Tensor, scale: float) -> Tensor:
         heads, head_dim = queries.shape[1], queries.shape[3]
         keys, values = (
             rows.unflatten(-1, (heads, head_dim)).transpose(1, 2).expand(len(queries), -1, -1, -1)
             for rows in (self.keys, self.values)
         )
-        return F.scaled_dot_product_attention(queries, keys, values)
+        return F.scaled_dot_product_attention(queries, keys, values, scale=scale)
 
 
 class _Kv(MemoryType):

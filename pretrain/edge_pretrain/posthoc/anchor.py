@@ -111,7 +111,8 @@ class HuggingFaceAnchor(MemoryReader):
             return hook
 
         def attends(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-            remembered = memory().attend(self._heads(layer.self_attn, self._queries.pop(index)))
+            queries = self._heads(layer.self_attn, self._queries.pop(index))
+            remembered = memory().attend(queries, layer.self_attn.scaling)
             heads = inputs[0]
             return (heads if remembered is None else heads + remembered.transpose(1, 2).flatten(2),)
 

@@ -112,11 +112,11 @@ def _placed(
     if request.into == "leaf":
         deepest = max(level.level for level in memory.levels if level.level != teaching.personal)
         return place_in_leaves(routing, deepest, sections, replay)
-    portable = [one for one in bundle.manifest.programs if one.flavour == "portable"]
-    if portable:
+    fixed = [one for one in bundle.manifest.programs if one.flavour != "paged"]
+    if fixed:
         raise UnsupportedError(
-            f"{bundle.directory}: {portable[0].path} reads only the levels that it was exported with: "
-            "teach with --into leaf, or export without --flavour portable"
+            f"{bundle.directory}: {fixed[0].path} reads only the levels that it was exported with: "
+            f"teach with --into leaf, or export without --flavour {fixed[0].flavour}"
         )
     level = teaching.personal or routing.spec.depth + 1
     return place_personally(routing, level, sections, replay, request.config.seed)
