@@ -39,6 +39,7 @@ TOLD = {
     ),
     "edge_bench.iobench": Told("Reading blocks", "edge_bench.report:markdown", "edge_bench.plot:draw"),
     "edge_bench.peers": Told("Beside other runtimes", "edge_bench.peers.tables:markdown"),
+    "edge_bench.peers.limits": Told("Decoding under a memory limit", "edge_bench.peers.limits:markdown"),
     "edge_bench.quantisation": Told("What quantisation costs", "edge_bench.quantisation:markdown"),
     "edge_bench.answer_limit": Told("Answers under a limit", "edge_bench.answer_limit:markdown"),
 }

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only",
         default="",
         metavar="PEER,...",
-        help="llama.cpp, executorch, onnxruntime, native; then each must run (default: all that run here)",
+        help="llama.cpp, executorch, onnxruntime, onnxruntime-genai, native; then each must run (default: all that run here)",
     )
     parser.add_argument(
         "--quick",

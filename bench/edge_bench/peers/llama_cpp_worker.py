@@ -27,10 +27,10 @@ class LlamaCpp:
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
 
-    def open(self, model: str, threads: int, context_length: int) -> int:
-        """Its parameters."""
+    def open(self, model: str, threads: int, context_length: int, repack: bool = True) -> int:
+        """Its parameters. repack: as it does by default; else it computes on the mapped rows."""
         options = llama_cpp.llama_model_default_params()
-        options.use_mmap = True
+        options.load_mode, options.use_extra_bufts = llama_cpp.LLAMA_LOAD_MODE_MMAP, repack
         self._model = llama_cpp.llama_model_load_from_file(model.encode(), options)
         if not self._model:
             raise BadFormatError(f"{model}: llama.cpp does not load it")

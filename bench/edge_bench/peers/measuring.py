@@ -45,7 +45,8 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         tests = [Test("pp", n) for n in PROMPTS.values()][: 1 if plan.quick else None]
         decode = Test("tg", plan.decode_tokens)
         plan.say(f"{', '.join(test.name for test in (*tests, decode))}: {plan.repetitions} repetitions")
-        speeds = _speeds(contenders, workers, tests, decode, plan.repetitions)
+        timed = [one for one in contenders if not one.swaps_only]
+        speeds = _speeds(timed, workers, tests, decode, plan.repetitions)
         plan.say("swaps")
         swaps = _swaps([one for one in contenders if one.swap is not None], workers, plan.repetitions)
     for row, one in zip(rows, contenders, strict=True):
@@ -84,6 +85,8 @@ def _row(one: Contender, plan: Plan) -> dict[str, Any]:
 def _opened(one: Contender, worker: Remote) -> dict[str, Any]:
     """What the process holds at most, when it has answered without memory and with it."""
     worker.ask("open", **one.options)
+    if one.swaps_only:
+        return {"resident": worker.ask("peak"), "resident_memory": None}
     worker.ask("speed", tokens=next(iter(PROMPTS.values())), decode=False, memory="none")
     worker.ask("speed", tokens=WARM_UP_TOKENS, decode=True, memory="none")
     found = {"resident": worker.ask("peak"), "resident_memory": None}
@@ -126,9 +129,11 @@ def _measured(one: Contender, plan: Plan, speeds: Speeds, decode: Test, swaps: S
         seconds = speeds.get((one.name, test.name, memory))
         return None if seconds is None else round(test.tokens / statistics.median(seconds), 2)
 
-    def spread(test: Test) -> float:
-        seconds = speeds[one.name, test.name, "none"]
-        return round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
+    def spread(test: Test) -> float | None:
+        seconds = speeds.get((one.name, test.name, "none"))
+        return (
+            None if seconds is None else round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
+        )
 
     def swap_ms(state: str, calls: bool = False) -> float | None:
         taken = swaps.get((one.name, state))

@@ -31,6 +31,7 @@ def speed_table(rows: list[dict[str, Any]]) -> str:
             _megabytes(row["resident"]),
         )
         for row in rows
+        if row["decode"] is not None
     ]
     return table(head, body)
 
