@@ -43,6 +43,7 @@ class Contender:
     swapped: str = ""  # what is
     swap_bytes: int = 0
     dense: bool = False  # a larger model without memory, to compare with the smaller one and its memory
+    token_bytes: int = 0  # of weights that a token reads, where they are known
     swaps_only: bool = False  # its decoding is another contender's, or no model of its own
 
     @property

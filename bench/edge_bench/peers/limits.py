@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_bench import machine
+from edge_bench import machine as where
 from edge_bench.bench_verb.verb import count
 from edge_bench.cgroup import MemoryGroup
 from edge_bench.command import guarded, say
@@ -112,7 +112,7 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
     turns = measured(plan)
     with MemoryGroup.below_own(None):
         pass  # refuses here, before anything is measured
-    started, load = time.time(), machine.load()
+    started, load = time.time(), where.load()
     rows = []
     for name, one, memory in turns:
         plan.say(name)
@@ -125,33 +125,38 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         "fraction": FRACTION,
         "context_length": next(iter(turns))[1].options.get("context_length"),
         "rows": rows,
-        **machine.provenance(plan.directory, load, started, command),
+        **where.provenance(plan.directory, load, started, command),
     }
 
 
 def markdown(record: dict[str, Any]) -> str:
-    head = ("runtime", "version", "model", "weights MB", "tokens/s", "charged MB", "smallest limit MB", "tokens/s there")  # fmt: skip
-    body = [
-        (
-            row["name"],
-            row["version"],
-            row["model"],
-            f"{row['program_bytes'] / 1e6:,.0f}",
-            f"{row['unrestricted']['tokens_per_s']:,.1f}",
-            f"{row['unrestricted']['peak_bytes'] / 1e6:,.1f}",
-            f"**{row['smallest']['limit_bytes'] / 1e6:,.1f}**",
-            f"{row['smallest']['tokens_per_s']:,.1f}",
+    head = (
+        "runtime", "version", "model", "weights MB", "tokens/s", "charged MB", "smallest limit MB", "tokens/s there",
+    )  # fmt: skip
+    body = []
+    for row in record["rows"]:
+        free, smallest = row["unrestricted"], row["smallest"]
+        sizes = [size / 1e6 for size in (row["program_bytes"], free["peak_bytes"], smallest["limit_bytes"])]
+        body.append(
+            (
+                row["name"],
+                row["version"],
+                row["model"],
+                f"{sizes[0]:,.0f}",
+                f"{free['tokens_per_s']:,.1f}",
+                f"{sizes[1]:,.1f}",
+                f"**{sizes[2]:,.1f}**",
+                f"{smallest['tokens_per_s']:,.1f}",
+            )
         )
-        for row in record["rows"]
-    ]
-    load = record["load_average"]
+    load, machine = record["load_average"], record["machine"]
     return "\n\n".join(
         [
-            f"The smallest limit at which each decodes at {record['fraction']:.0%} of its own speed without one, to {TOLERANCE:.0%}. "
-            "Charged: to its group at most, without a limit, its interpreter and its mapped files included.",
+            f"The smallest limit at which each decodes at {record['fraction']:.0%} of its own speed without one, to "
+            f"{TOLERANCE:.0%}. Charged: to its group at most, without a limit; its mapped files are in it.",
             table(head, body),
-            f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s; {record['machine']['cpu']}, "
-            f"{record['machine']['cores']} cores, {record['threads']} threads; load {load['before'][0]} before, "
+            f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s; {machine['cpu']}, "
+            f"{machine['cores']} cores, {record['threads']} threads; load {load['before'][0]} before, "
             f"{load['after'][0]} after.",
         ]
     )
@@ -169,13 +174,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the record instead of the table")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the record there, too")
-    typed = machine.command(PROGRAM, arguments)
+    typed = where.command(PROGRAM, arguments)
 
     def run(parsed: argparse.Namespace) -> int:
         plan = Plan(
-            parsed.model, (parsed.only,) if parsed.only else PEERS, True, True, parsed.threads, 1, TOKENS, parsed.directory.resolve(),
-            lambda text: say(PROGRAM, text),
-        )  # fmt: skip
+            model=parsed.model,
+            peers=(parsed.only,) if parsed.only else PEERS,
+            named=True,
+            quick=True,
+            threads=parsed.threads,
+            repetitions=1,
+            decode_tokens=TOKENS,
+            directory=parsed.directory.resolve(),
+            say=lambda text: say(PROGRAM, text),
+        )
         record = measure(plan, typed)
         text = json.dumps(record, indent=1) + "\n"
         if parsed.save is not None:

@@ -17,7 +17,7 @@ def _megabytes(value: int | None) -> str:
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
     head = ("peer", "version", "model", "weights MB", "prefill 128", "prefill 512", "decode", "with memory",
-            "resident MB")  # fmt: skip
+            "of bandwidth", "resident MB")  # fmt: skip
     body = [
         (
             f"{row['name']}",
@@ -28,6 +28,7 @@ def speed_table(rows: list[dict[str, Any]]) -> str:
             _number(row["prefill512"]),
             f"{_number(row['decode'], 1)} ± {row['decode_spread'] / 2:.0%}",
             _number(row["decode_memory"], 1),
+            "-" if row.get("read_share") is None else f"{row['read_share']:.0%}",
             _megabytes(row["resident"]),
         )
         for row in rows
@@ -75,6 +76,12 @@ def markdown(record: dict[str, Any]) -> str:
         "tokens, ± half its whole spread. Resident: the process at its most, Python included, without memory.",
         speed_table(record["rows"]),
     ]
+    if read := record.get("read_bytes_per_s"):
+        least, median, most = (read[key] / 1e9 for key in ("least", "median", "most"))
+        parts.append(
+            f"Of bandwidth: the weights' bytes times decode, over memory read by {record['threads']} threads, "
+            f"{median:.1f} GB/s ({least:.1f} to {most:.1f} before and after)."
+        )
     if any(row["swapped"] for row in record["rows"]):
         parts += ["What a swap delays the next token by:", swap_table(record["rows"])]
     if record["ratios"]:
