@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_bench.command import guarded
-from edge_bench.records import markdown, read_record
+from edge_bench.records import markdown, origin, read_record
 from edge_runtime.cli.main import FAILURE, Parser
 from edge_runtime.errors import BadFormatError, NotFoundError
 
@@ -41,9 +41,11 @@ def documented(text: str, records: Path) -> str:
             raise NotFoundError(
                 f"{path}: the document has a section for it: measure it, or remove the section"
             )
+        record = read_record(path)
         # Below the document's own headings.
-        body = re.sub(r"^#", "###", markdown(read_record(path)), flags=re.MULTILINE)
-        return f"{match[1]}\n{body}\n\n{match[3]}"
+        body = re.sub(r"^#", "###", markdown(record), flags=re.MULTILINE)
+        found = origin(record)
+        return f"{match[1]}\n{body}\n\n{'' if found in body else found + '\n\n'}{match[3]}"
 
     if len(SECTION.findall(text)) != len(MARKER.findall(text)):
         raise BadFormatError("a section of the document has no '<!-- end -->' before the next one begins")
