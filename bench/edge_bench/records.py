@@ -42,6 +42,7 @@ TOLD = {
     "edge_bench.peers": Told("Beside other runtimes", "edge_bench.peers.tables:markdown"),
     "edge_bench.peers.limits": Told("Decoding under a memory limit", "edge_bench.peers.limits:markdown"),
     "edge_bench.quantisation": Told("What quantisation costs", "edge_bench.quantisation:markdown"),
+    "edge_bench.llama_loss": Told("Quantisation beside llama.cpp", "edge_bench.llama_loss:markdown"),
     "edge_bench.answer_limit": Told("Answers under a limit", "edge_bench.answer_limit:markdown"),
 }
 

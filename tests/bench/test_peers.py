@@ -174,10 +174,10 @@ def test_an_unknown_peer_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @needs_llama_cpp
 def test_a_gguf_model_has_the_anchors_parameters_without_what_llama_lacks(tmp_path: Path) -> None:
-    from edge_bench.peers.gguf_files import write_model
+    from edge_bench.peers.gguf_files import random_weights, write_model
     from edge_bench.peers.llama_cpp_worker import LlamaCpp
 
-    write_model(tmp_path / "toy.gguf", ANCHOR, "Q4_0", 0)
+    write_model(tmp_path / "toy.gguf", ANCHOR, "Q4_0", random_weights(0))
     worker = LlamaCpp()
     qk_norms = 2 * ANCHOR.layers * ANCHOR.heads * ANCHOR.head_dim
     assert worker.open(str(tmp_path / "toy.gguf"), 2, 96) == ANCHOR.parameters - qk_norms

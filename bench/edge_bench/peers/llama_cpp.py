@@ -35,13 +35,13 @@ def contenders(plan: Plan) -> list[Contender]:
 
 
 def _contender(plan: Plan, model: str, bits: int, dense: bool) -> Contender:
-    from edge_bench.peers.gguf_files import write_model
+    from edge_bench.peers.gguf_files import random_weights, write_model
 
     config, dtype = anchor(model), DTYPES[bits]
 
     def make(path: Path) -> None:
         plan.say(f"llama.cpp: writing {model} in {dtype}")
-        write_model(path, config, dtype, 0)
+        write_model(path, config, dtype, random_weights(0))
 
     path = cached(plan.directory, f"{model}-{dtype}.gguf", {"anchor": asdict(config), "dtype": dtype}, make)
     adapters = [] if dense else _adapters(plan)

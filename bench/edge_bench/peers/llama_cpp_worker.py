@@ -13,6 +13,7 @@ import numpy as np
 from edge_bench.charged import peak_resident
 from edge_bench.page_cache import drop, warm
 from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.quantised import loss
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 
@@ -57,6 +58,16 @@ class LlamaCpp:
         else:
             self._append(ids)
         return time.perf_counter() - start
+
+    def losses(self, ids: list[int]) -> list[float]:
+        """Nats of each token but the first, given all before it."""
+        self._clear()
+        size, found = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model)), []
+        for token, following in zip(ids, ids[1:], strict=False):
+            self._append(np.array([token], np.int32))
+            logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, -1), (size,))
+            found.append(loss(logits, following))
+        return found
 
     def peak(self) -> int:
         return peak_resident()
