@@ -44,8 +44,9 @@ def documented(text: str, records: Path) -> str:
         record = read_record(path)
         # Below the document's own headings.
         body = re.sub(r"^#", "###", markdown(record), flags=re.MULTILINE)
-        found = origin(record)
-        return f"{match[1]}\n{body}\n\n{'' if found in body else found + '\n\n'}{match[3]}"
+        if (found := origin(record)) not in body:
+            body = f"{body}\n\n{found}"
+        return f"{match[1]}\n{body}\n\n{match[3]}"
 
     if len(SECTION.findall(text)) != len(MARKER.findall(text)):
         raise BadFormatError("a section of the document has no '<!-- end -->' before the next one begins")

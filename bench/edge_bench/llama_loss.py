@@ -190,9 +190,9 @@ def markdown(record: dict[str, Any]) -> str:
     ]  # fmt: skip
     return "\n\n".join(
         [
-            f"One model of the architecture `llama` and the demo's dimensions, trained for {record['steps']:,} steps on "
-            f"the demo's questions; perplexity of {rows[0]['tokens']:,} tokens of {rows[0]['texts']} others, each given "
-            "all before it. All matrices are quantised, embedding and head included.",
+            f"One model of the architecture `llama` and the demo's dimensions, trained for {record['steps']:,} steps "
+            f"on the demo's questions; perplexity of {rows[0]['tokens']:,} tokens of {rows[0]['texts']} others, each "
+            "given all before it. All matrices are quantised, embedding and head included.",
             table(("runtime", "weights", "kB", "perplexity", "of f32's"), body),
             f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s.",
         ]

@@ -102,7 +102,11 @@ def markdown(record: dict[str, Any]) -> str:
 
 
 def origin(record: dict[str, Any]) -> str:
-    """The machine and the versions that a record's figures depend on."""
+    """The machine and the versions that a record's figures depend on. BadFormatError where it does not tell them."""
+    if not {"machine", "versions"} <= record.keys():
+        raise BadFormatError(
+            f"a record of {record['tool']} without its machine and versions: measure it again"
+        )
     machine = record["machine"]
     memory = f", {machine['memory_bytes'] / 1e9:.0f} GB" if machine["memory_bytes"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)

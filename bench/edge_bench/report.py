@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edge_bench import aims
 from edge_bench.records import origin
 
 RATIOS = {
@@ -43,7 +44,7 @@ def times_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def ratio_table(ratios: dict[str, dict[str, Any]]) -> str:
-    head = ("key", "against", "ratio", "quartiles of the pairs", "pairs")
+    head = ("key", "against", "ratio", "quartiles of the pairs", "pairs", "aim")
     body = [
         (
             f"`{key}`",
@@ -51,6 +52,7 @@ def ratio_table(ratios: dict[str, dict[str, Any]]) -> str:
             f"**{r['median']:.2f}**",
             f"{r['q1']:.2f} to {r['q3']:.2f}",
             r["pairs"],
+            aims.told(aims.KEYS.get(key), r["median"]),
         )
         for key, text in RATIOS.items()
         for r in [ratios[key]]

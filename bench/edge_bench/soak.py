@@ -108,7 +108,7 @@ def markdown(record: dict[str, Any]) -> str:
         ("budget MB", f"{record['budget_bytes'] / 1e6:,.1f}"),
         ("resident and in flight, at most, MB", f"{record['peak_bytes'] / 1e6:,.1f}"),
         ("its group's limit MB", f"{group['limit_bytes'] / 1e6:,.1f}"),
-        ("charged to the group, at most, MB", "-" if group["peak_bytes"] is None else f"{group['peak_bytes'] / 1e6:,.1f}"),
+        ("charged to it, at most, MB", "-" if group["peak_bytes"] is None else f"{group['peak_bytes'] / 1e6:,.1f}"),
         ("at the limit; killed", f"{group['limit_hits']:,} times; {group['oom_kills']}"),
         ("layers compared, wrong", f"{record['layers_compared']:,}, {record['layers_wrong']}"),
         ("read GB; hits, misses, evictions", f"{record['bytes_read'] / 1e9:,.1f}; {record['hits']:,}, "

@@ -22,7 +22,8 @@ UNKNOWN = {
     "figure_ms": 38.25,
     "nothing": None,
     "rows": [{"name": "a|b <i>", "ms": 1.5}, {"name": "c", "ms": 2}],
-    "machine": {"cpu": "a CPU", "cores": 2},
+    "machine": {"cpu": "a CPU", "cores": 2, "memory_bytes": None, "system": "a system"},
+    "versions": {"python": "3", "torch": None},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_bench import aims
 from edge_bench.report import table
 
 
@@ -52,7 +53,7 @@ def swap_table(rows: list[dict[str, Any]]) -> str:
     return table(head, body)
 
 
-def ratio_table(found: list[dict[str, Any]]) -> str:
+def ratio_table(model: str, found: list[dict[str, Any]]) -> str:
     body = [
         (
             one["what"],
@@ -60,10 +61,11 @@ def ratio_table(found: list[dict[str, Any]]) -> str:
             one["other"],
             f"**{one['median']:.2f}**",
             f"{one['q1']:.2f} to {one['q3']:.2f}",
+            aims.told(aims.of_ratio(model, one["what"], one["ours"], one["other"]), one["median"]),
         )
         for one in found
     ]
-    return table(("what", "ours", "over", "times as fast", "quartiles of the pairs"), body)
+    return table(("what", "ours", "over", "times as fast", "quartiles of the pairs", "aim"), body)
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -85,6 +87,6 @@ def markdown(record: dict[str, Any]) -> str:
     if any(row["swapped"] for row in record["rows"]):
         parts += ["What a swap delays the next token by:", swap_table(record["rows"])]
     if record["ratios"]:
-        parts.append(ratio_table(record["ratios"]))
+        parts.append(ratio_table(record["model"], record["ratios"]))
     parts += [f"{one['what']}: not measured, {one['why']}." for one in record["skipped"]]
     return "\n\n".join(parts) + "\n"
