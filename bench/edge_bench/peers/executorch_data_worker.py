@@ -55,5 +55,5 @@ class DataWorker:
         if data not in self._modules:
             self._modules[data] = portable_lib._load_for_executorch(self._program, data)
 
-    def _run(self, data: str, position: int) -> None:
-        self._modules[data].forward([torch.zeros(1, 1, dtype=torch.long), torch.tensor([position])])
+    def _run(self, data: str, position: int) -> Any:
+        return self._modules[data].forward([torch.zeros(1, 1, dtype=torch.long), torch.tensor([position])])

@@ -74,11 +74,12 @@ def write_adapted(path: Path, config: AnchorConfig, rank: int) -> None:
         for block in decoder.blocks:
             ffn = cast(Any, block).feed_forward
             ffn.w12, ffn.w3 = _Adapted(ffn.w12, rank), _Adapted(ffn.w3, rank)
-        inputs = (torch.zeros(1, MAX_PREFILL // 2, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+        most = min(MAX_PREFILL, config.context_length)
+        inputs = (torch.zeros(1, most // 2, dtype=torch.long), torch.zeros(1, dtype=torch.long))
         exported = torch.export.export(
             _Decoder(decoder).eval(),
             inputs,
-            dynamic_shapes=({1: Dim("tokens", min=1, max=MAX_PREFILL)}, None),
+            dynamic_shapes=({1: Dim("tokens", min=1, max=most)}, None),
             strict=False,
         )
         lowered = _lower(exported)
