@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,7 +143,7 @@ def _native(bundle: Path, asked: Sequence[Sequence[int]]) -> float:
     def losses() -> Iterator[float]:
         for text in asked:
             context.reset()
-            for token, following in zip(text, text[1:], strict=False):
+            for token, following in pairwise(text):
                 yield loss(context.forward(np.array([token], np.int64), 0), following)
 
     return _perplexity(losses())

@@ -6,7 +6,6 @@ names: a copy serves, since nothing is shared between two loaded programs here.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, cast
@@ -87,7 +86,7 @@ def write_adapted(path: Path, config: AnchorConfig, rank: int) -> None:
     with (path / PROGRAM).open("wb") as file:
         lowered.write_to_file(file)
     lowered.write_tensor_data_to_file(str(path))
-    os.replace(path / f"{TAG}.ptd", path / ADAPTERS[0])
+    (path / f"{TAG}.ptd").replace(path / ADAPTERS[0])
     shutil.copyfile(path / ADAPTERS[0], path / ADAPTERS[1])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class LlamaCpp:
         """Nats of each token but the first, given all before it."""
         self._clear()
         size, found = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model)), []
-        for token, following in zip(ids, ids[1:], strict=False):
+        for token, following in pairwise(ids):
             self._append(np.array([token], np.int32))
             logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, -1), (size,))
             found.append(loss(logits, following))
