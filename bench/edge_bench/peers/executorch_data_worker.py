@@ -10,8 +10,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 
 from edge_bench.charged import peak_resident
-from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 
 
 class DataWorker:
@@ -36,7 +35,7 @@ class DataWorker:
             self._load(new)
         else:
             self._modules.pop(new, None)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         used, position = old, -1
 
         def use() -> None:

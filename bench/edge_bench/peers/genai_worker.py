@@ -9,8 +9,7 @@ import numpy as np
 import onnxruntime_genai
 
 from edge_bench.charged import peak_resident
-from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 
 TOKEN = np.zeros(1, np.int32)
 
@@ -40,7 +39,7 @@ class GenAiWorker:
                 # No generator uses it any more: each swap has one of its own.
                 self._adapters.unload(new)
                 self._loaded.remove(new)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         self._load(old)
         generator = onnxruntime_genai.Generator(self._model, onnxruntime_genai.GeneratorParams(self._model))
         generator.set_active_adapter(self._adapters, old)

@@ -12,8 +12,7 @@ import llama_cpp
 import numpy as np
 
 from edge_bench.charged import peak_resident
-from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 from edge_bench.quantised import loss
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
@@ -82,7 +81,7 @@ class LlamaCpp:
             self._load(new)
         else:
             self._free(new)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         token = np.zeros(1, np.int32)
         return timed_swap(lambda: self._apply(new), lambda: self._append(token))
 
