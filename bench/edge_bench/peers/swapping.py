@@ -26,7 +26,7 @@ class Swap(TypedDict):
 
 
 def prepare(state: str, files: Sequence[Path]) -> None:
-    """Has the page cache hold the files or forget them. EdgeRuntimeError where it does not forget: somebody maps them."""
+    """Has the page cache hold the files or forget them. EdgeRuntimeError where it keeps some: somebody maps them."""
     if state != "cold":
         warm(files)
         return
