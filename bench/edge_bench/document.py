@@ -1,4 +1,4 @@
-"""Writes the measured sections of docs/benchmarks.md out of the records in docs/records.
+"""Writes the measured sections of docs/benchmarks.md and docs/quantisation.md out of the records in docs/records.
 
     python -m edge_bench.document            after a record was measured and copied there
     python -m edge_bench.document --check    fails where the document differs from its records
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_bench.command import guarded
-from edge_bench.records import markdown, read_record
+from edge_bench.records import markdown, origin, read_record
 from edge_runtime.cli.main import FAILURE, Parser
 from edge_runtime.errors import BadFormatError, NotFoundError
 
 PROGRAM = "edge_bench.document"
+DOCUMENTS = (Path("docs/benchmarks.md"), Path("docs/quantisation.md"))
 SECTION = re.compile(
     r"(^<!-- record: ([\w.-]+) -->\n)(?:(?!^<!-- record: ).)*?(^<!-- end -->$)", re.DOTALL | re.MULTILINE
 )
@@ -41,8 +42,11 @@ def documented(text: str, records: Path) -> str:
             raise NotFoundError(
                 f"{path}: the document has a section for it: measure it, or remove the section"
             )
+        record = read_record(path)
         # Below the document's own headings.
-        body = re.sub(r"^#", "###", markdown(read_record(path)), flags=re.MULTILINE)
+        body = re.sub(r"^#", "###", markdown(record), flags=re.MULTILINE)
+        if (found := origin(record)) not in body:
+            body = f"{body}\n\n{found}"
         return f"{match[1]}\n{body}\n\n{match[3]}"
 
     if len(SECTION.findall(text)) != len(MARKER.findall(text)):
@@ -51,20 +55,23 @@ def documented(text: str, records: Path) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    document: Path = arguments.document
-    old = document.read_text(encoding="utf-8")
-    new = documented(old, document.parent / "records")
-    if arguments.check:
-        if old != new:
+    differ = False
+    for document in arguments.documents or DOCUMENTS:
+        old = document.read_text(encoding="utf-8")
+        new = documented(old, document.parent / "records")
+        if not arguments.check:
+            document.write_text(new, encoding="utf-8")
+        elif old != new:
             print(f"{document}: differs from its records: python -m {PROGRAM}", file=sys.stderr)
-        return 0 if old == new else FAILURE
-    document.write_text(new, encoding="utf-8")
-    return 0
+            differ = True
+    return FAILURE if differ else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog=PROGRAM, description="Writes the measured sections of a document.")
-    parser.add_argument("document", type=Path, nargs="?", default=Path("docs/benchmarks.md"))
+    parser.add_argument(
+        "documents", type=Path, nargs="*", help=f"(default: {', '.join(map(str, DOCUMENTS))})"
+    )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; fail where something would change"
     )

@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace, command: str) -> int:
     record = measure(arguments.output, arguments.quick, command)
     text = markdown(record)
     serialised = json.dumps(record, indent=1)
-    (arguments.output / "iobench.json").write_text(serialised + "\n", encoding="utf-8")
+    for path in (arguments.output / "iobench.json", *([arguments.save] if arguments.save else [])):
+        path.write_text(serialised + "\n", encoding="utf-8")
     (arguments.output / "iobench.md").write_text(text, encoding="utf-8")
     draw(record, arguments.output / "iobench.png")
     print(serialised if arguments.json else text)
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--quick", action="store_true", help="only the blocks of the 160M anchor, under a minute"
     )
     parser.add_argument("--json", action="store_true", help="print the JSON record instead of the tables")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the record there, too")
     parser.add_argument(
         "-o",
         "--output",

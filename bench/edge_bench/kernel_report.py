@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from edge_bench import aims
 from edge_bench.report import table
 
 COLOURS = {16: "#1b6ca8", 128: "#d98f2b"}
@@ -40,13 +41,15 @@ def markdown(record: dict[str, Any]) -> str:
         for row in record["fetches"]
     ]
     keys = [
-        (f"`{key}`", value) for key, value in record.items() if isinstance(value, float) and key != "seconds"
+        (f"`{key}`", value, aims.told(aims.KEYS.get(key), value))
+        for key, value in record.items()
+        if isinstance(value, float) and key != "seconds"
     ]
     parts = [
         "# kernels",
         f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s.",
         f"{machine['cpu']}, {machine['cores']} cores; load {load['before'][0]} before, {load['after'][0]} after.",
-        table(("key", "value"), keys),
+        table(("key", "value", "aim"), keys),
         table(("model", "size", "threads", "memory", "test", "t/s ± sigma", "over off"), speed),
         f"Memory is read at {bandwidth['read_bytes_per_s'] / 1e9:.1f} GB/s with {record['threads']} threads and at "
         f"{bandwidth['read_one_thread_bytes_per_s'] / 1e9:.1f} GB/s with one; the int8 kernel streams at "

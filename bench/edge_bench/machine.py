@@ -21,6 +21,7 @@ PACKAGES = (
     "torch",
     "executorch",
     "onnxruntime",
+    "onnxruntime-genai",
     "llama-cpp-python",
 )
 QUEUE = ("rotational", "scheduler", "read_ahead_kb", "max_sectors_kb", "nr_requests")

@@ -59,7 +59,7 @@ def _cached(name: str, make: Callable[[Path], None]) -> Path:
     return path
 
 
-def _random_anchor(config: AnchorConfig, seed: int) -> Anchor:
+def random_anchor(config: AnchorConfig, seed: int) -> Anchor:
     import torch
 
     from edge_pretrain.model import Anchor
@@ -80,7 +80,7 @@ def cached_program(config: AnchorConfig, dtype: str, max_prefill: int, seed: int
         from edge_export.quiet import quiet_libraries
 
         report(f"anchor.paged.pte: lowering {config.layers} layers to XNNPACK, {dtype}: minutes, once")
-        decoder = from_anchor(_random_anchor(config, seed))
+        decoder = from_anchor(random_anchor(config, seed))
         with quiet_libraries():
             quantize_decoder(decoder, dtype)
             export_paged(PagedDecoder(decoder, tuple(range(config.layers))), max_prefill, path)
@@ -105,7 +105,7 @@ def cached_onnx(
         path.mkdir()
         memory = MemoryConfig(bank.fanout, bank.rows, tuple(range(bank.layers)))
         inputs = Inputs(
-            from_anchor(_random_anchor(config, seed)),
+            from_anchor(random_anchor(config, seed)),
             config.to_manifest(),
             {},
             numbered_tokenizer(config.vocab_size),

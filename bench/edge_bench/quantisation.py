@@ -160,13 +160,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidArgumentError(f"--engines {unknown[0]!r}: there are {', '.join(ENGINES)}")
     with tempfile.TemporaryDirectory() as scratch:
         record = measure(arguments, arguments.command, Path(scratch))
-    for path, text in (
-        (arguments.out, json.dumps(record, indent=2) + "\n"),
-        (arguments.table, markdown(record)),
-    ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        say(PROGRAM, f"wrote {path}")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    say(PROGRAM, f"wrote {arguments.out}; docs/quantisation.md tells it: python -m edge_bench.document")
     return 0
 
 
@@ -180,7 +176,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=2, help="of the engines (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("docs/records/quantisation-demo.json"))
-    parser.add_argument("--table", type=Path, default=Path("docs/quantisation.md"))
     parser.set_defaults(command=machine.command(PROGRAM, arguments))
     return guarded(parser, run, arguments)
 

@@ -126,7 +126,7 @@ def answers(runtime: Runtime, questions: Sequence[Asked], texts: int) -> dict[st
             )
         )
         if one_by_one:
-            losses += [_loss(one, token) for one, token in zip(logits, ids[1:], strict=True)]
+            losses += [loss(one, token) for one, token in zip(logits, ids[1:], strict=True)]
     if lease is not None:
         lease.release()
     rare = [good for good, question in zip(right, questions, strict=True) if question.rare]
@@ -137,7 +137,7 @@ def answers(runtime: Runtime, questions: Sequence[Asked], texts: int) -> dict[st
     }
 
 
-def _loss(logits: npt.NDArray[np.float32], token: int) -> float:
+def loss(logits: npt.NDArray[np.float32], token: int) -> float:
     """Nats."""
     shifted = logits.astype(np.float64) - logits.max()
     return float(np.log(np.exp(shifted).sum()) - shifted[token])

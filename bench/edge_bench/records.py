@@ -38,8 +38,11 @@ TOLD = {
         "What memory costs in time", "edge_bench.kernel_report:markdown", "edge_bench.kernel_report:draw"
     ),
     "edge_bench.iobench": Told("Reading blocks", "edge_bench.report:markdown", "edge_bench.plot:draw"),
+    "edge_bench.soak": Told("Fetches under a memory limit", "edge_bench.soak:markdown"),
     "edge_bench.peers": Told("Beside other runtimes", "edge_bench.peers.tables:markdown"),
+    "edge_bench.peers.limits": Told("Decoding under a memory limit", "edge_bench.peers.limits:markdown"),
     "edge_bench.quantisation": Told("What quantisation costs", "edge_bench.quantisation:markdown"),
+    "edge_bench.llama_loss": Told("Quantisation beside llama.cpp", "edge_bench.llama_loss:markdown"),
     "edge_bench.answer_limit": Told("Answers under a limit", "edge_bench.answer_limit:markdown"),
 }
 
@@ -96,6 +99,18 @@ def markdown(record: dict[str, Any]) -> str:
         raise BadFormatError(f"a record of {record['tool']} without {error}: measure it again") from None
     lines = text.strip().splitlines()
     return "\n".join(lines[1:] if lines[:1] and lines[0].startswith("# ") else lines).strip()
+
+
+def origin(record: dict[str, Any]) -> str:
+    """The machine and the versions that a record's figures depend on. BadFormatError where it does not tell them."""
+    if not {"machine", "versions"} <= record.keys():
+        raise BadFormatError(
+            f"a record of {record['tool']} without its machine and versions: measure it again"
+        )
+    machine = record["machine"]
+    memory = f", {machine['memory_bytes'] / 1e9:.0f} GB" if machine["memory_bytes"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    return f"{machine['cpu']}, {machine['cores']} cores{memory}, {machine['system']}; {versions}."
 
 
 def draw(record: dict[str, Any], path: Path) -> bool:

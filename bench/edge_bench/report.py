@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edge_bench import aims
+from edge_bench.records import origin
+
 RATIOS = {
     "cold_over_raw": "best raw O_DIRECT reader",
     "cold_over_raw_fresh": "pager and raw reader both into fresh memory",
@@ -41,7 +44,7 @@ def times_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def ratio_table(ratios: dict[str, dict[str, Any]]) -> str:
-    head = ("key", "against", "ratio", "quartiles of the pairs", "pairs")
+    head = ("key", "against", "ratio", "quartiles of the pairs", "pairs", "aim")
     body = [
         (
             f"`{key}`",
@@ -49,6 +52,7 @@ def ratio_table(ratios: dict[str, dict[str, Any]]) -> str:
             f"**{r['median']:.2f}**",
             f"{r['q1']:.2f} to {r['q3']:.2f}",
             r["pairs"],
+            aims.told(aims.KEYS.get(key), r["median"]),
         )
         for key, text in RATIOS.items()
         for r in [ratios[key]]
@@ -115,7 +119,7 @@ def config_section(name: str, config: dict[str, Any]) -> str:
 def markdown(record: dict[str, Any]) -> str:
     machine, load = record["machine"], record["load_average"]
     disk = machine["disk"]
-    found = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    found = origin(record)
     backends = record["configs"][next(iter(record["configs"]))]["backends"]
     chosen = "; ".join(
         f"{state}: {b['pager auto']['backend']} ({b['pager auto']['reason']})"
@@ -124,9 +128,9 @@ def markdown(record: dict[str, Any]) -> str:
     head = [
         "# iobench",
         f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s.",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; {disk['filesystem']} on {disk['device']}, "
-        f"read-ahead {disk.get('read_ahead_kb')} KiB; load {load['before'][0]} before, {load['after'][0]} after.",
-        f"{found}.",
+        f"{disk['filesystem']} on {disk['device']}, read-ahead {disk.get('read_ahead_kb')} KiB; load "
+        f"{load['before'][0]} before, {load['after'][0]} after.",
+        found,
         f"Medians of interleaved rounds, MB = 10^6 bytes. `auto` chose, {chosen}.",
     ]
     return "\n\n".join(head + [config_section(name, c) for name, c in record["configs"].items()]) + "\n"

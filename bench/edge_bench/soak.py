@@ -13,20 +13,22 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_bench import _native
+from edge_bench import _native, machine
 from edge_bench.banks import PAPER, Bank, all_nodes, make_bank
 from edge_bench.cgroup import MemoryGroup
 from edge_bench.command import guarded, say
 from edge_bench.page_cache import drop
+from edge_bench.report import table
 from edge_runtime.cli.main import FAILURE, Parser
 from edge_runtime.errors import InvalidArgumentError, StorageError
 from edge_runtime.pager import StorageKind, parse_budget
 
-PROGRAM = "edge_bench.soak"
+PROGRAM, SCHEMA = "edge_bench.soak", 1
 SLACK = 64 * 10**6  # beside the budget: the program, its libraries and stacks, the tables of the level files
 SESSIONS = 2
 TOOL = Path(_native.__file__).with_name("edge_pager_soak")
@@ -98,14 +100,47 @@ def summary(record: dict[str, Any]) -> str:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def markdown(record: dict[str, Any]) -> str:
+    group, fetch = record["group"], record["fetch_ms"]
+    rows = [
+        ("read by", f"`{record['storage'][0]['backend']}`: {record['storage'][0]['reason']}"),
+        ("fetches", f"{record['fetches']:,} of {record['fetches_asked']:,}, {record['sessions']} sessions"),
+        ("budget MB", f"{record['budget_bytes'] / 1e6:,.1f}"),
+        ("resident and in flight, at most, MB", f"{record['peak_bytes'] / 1e6:,.1f}"),
+        ("its group's limit MB", f"{group['limit_bytes'] / 1e6:,.1f}"),
+        ("charged to it, at most, MB", "-" if group["peak_bytes"] is None else f"{group['peak_bytes'] / 1e6:,.1f}"),
+        ("at the limit; killed", f"{group['limit_hits']:,} times; {group['oom_kills']}"),
+        ("layers compared, wrong", f"{record['layers_compared']:,}, {record['layers_wrong']}"),
+        ("read GB; hits, misses, evictions", f"{record['bytes_read'] / 1e9:,.1f}; {record['hits']:,}, "
+         f"{record['misses']:,}, {record['evictions']:,}"),
+        *((f"fetch ms, {name}", f"{value:,.2f}") for name, value in fetch.items()),
+    ]  # fmt: skip
+    load = record["load_average"]
+    told = (
+        f"`{record['command']}`, revision {record['revision']}, {record['seconds']:.0f} s; load {load['before'][0]} "
+        f"before, {load['after'][0]} after."
+    )
+    return "\n\n".join([table(("160M", record["storage_asked"]), rows), told])
+
+
+def run(arguments: argparse.Namespace, command: str) -> int:
     budget = parse_budget(arguments.budget)
     least = SESSIONS * PAPER["160M"].path_bytes
     if budget < least:
         raise InvalidArgumentError(f"a budget of {budget} bytes: {SESSIONS} leases at a time need {least}")
     bank = full_bank(arguments.output / "bank")
-    record = soak(bank, budget, arguments.fetches, arguments.seed, arguments.storage)
-    (arguments.output / "soak.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    started, load = time.time(), machine.load()
+    found = soak(bank, budget, arguments.fetches, arguments.seed, arguments.storage)
+    record = {
+        "schema": SCHEMA,
+        "tool": PROGRAM,
+        "storage_asked": arguments.storage,
+        **machine.provenance(arguments.output, load, started, command),
+        **found,
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    for path in (arguments.output / "soak.json", *([arguments.save] if arguments.save else [])):
+        path.write_text(text, encoding="utf-8")
     print(json.dumps(record, indent=1) if arguments.json else summary(record))
     return 0 if record["exit_code"] == 0 else FAILURE
 
@@ -136,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--storage", choices=("auto", "direct", "mapped", "uring"), default="auto")
     parser.add_argument("--json", action="store_true", help="print the JSON record instead of a summary")
-    return guarded(parser, run, arguments)
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write the record there, too")
+    typed = machine.command(PROGRAM, arguments)
+    return guarded(parser, lambda parsed: run(parsed, typed), arguments)
 
 
 if __name__ == "__main__":

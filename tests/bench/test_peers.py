@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from peers_toy import ANCHOR, BANK, needs_llama_cpp, run
 
-from edge_bench import banks, machine, records, synthetic
-from edge_bench.banks import BankConfig
-from edge_bench.peers import contenders, inputs, measuring
+from edge_bench import banks, machine, records
+from edge_bench.peers import contenders, inputs
 from edge_bench.peers.__main__ import main
 from edge_bench.peers.ranks import lora_rank
 from edge_bench.peers.ratios import ratios
 from edge_bench.peers.swapping import STATES, TOKENS, timed_swap
-from edge_pretrain.model import PAPER_ANCHORS, AnchorConfig
 from edge_runtime.cli.main import FAILURE
-
-# The dimensions of the tests' bundle, so that its program and embedder serve.
-ANCHOR = AnchorConfig(4, 64, 2, 32, 128, 320, 96)
-BANK = BankConfig("toy", 64, 2, (8, 4, 2), fanout=8)
-BUILT = importlib.util.find_spec("llama_cpp") is not None and importlib.util.find_spec("gguf") is not None
-needs_llama_cpp = pytest.mark.skipif(
-    not BUILT,
-    reason="llama-cpp-python and gguf are not installed: pip install -e '.[peers]', which builds for minutes",
-)
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PAPER_ANCHORS, "toy", ANCHOR)
-    monkeypatch.setitem(banks.PAPER, "toy", BANK)
-    monkeypatch.setattr(synthetic, "CONTEXT_LENGTH", ANCHOR.context_length)
-    monkeypatch.setattr(synthetic, "MAX_PREFILL", 16)
-    monkeypatch.setattr(measuring, "PROMPTS", {"prefill128": 16, "prefill512": 32})
-
-
-def run(capsys: pytest.CaptureFixture[str], directory: Path, *options: str) -> dict[str, Any]:
-    few = ["-r", "2", "--decode-tokens", "4", "--model", "toy", "--directory", str(directory), "--json"]
-    assert main([*few, *options]) == 0
-    record: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return record
 
 
 def check_rows(record: dict[str, Any]) -> None:
@@ -130,24 +103,6 @@ def test_an_adapter_changes_what_onnx_runtime_answers(
     assert not np.allclose(first, other)
 
 
-def test_executorch_loads_its_program_anew(
-    toy: None,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pytest.importorskip("edge_runtime._executorch", reason="built without ExecuTorch")
-    router = (tiny_bundle / "router/minilm.pte", tiny_bundle / "router/minilm.tokenizer.json")
-    monkeypatch.setattr(synthetic, "cached_program", lambda *_: tiny_bundle / "anchor.paged.pte")
-    monkeypatch.setattr(synthetic, "cached_embedder", lambda _: router)
-    record = run(capsys, tmp_path, "--only", "executorch", "--quick")
-    check_rows(record)
-    [row] = record["rows"]
-    assert row["swapped"] == "the program, loaded anew"
-    assert row["swap_bytes"] == row["program_bytes"]
-
-
 def test_a_peer_that_is_not_installed_is_one_line_where_it_is_named_and_else_left_out(
     toy: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,15 +124,15 @@ def test_an_unknown_peer_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["--only", "mlx", "--directory", str(tmp_path)]) == FAILURE
     [line] = capsys.readouterr().err.strip().splitlines()
     assert "mlx" in line
-    assert "llama.cpp, executorch, onnxruntime, native" in line
+    assert "llama.cpp, executorch, onnxruntime, onnxruntime-genai, native" in line
 
 
 @needs_llama_cpp
 def test_a_gguf_model_has_the_anchors_parameters_without_what_llama_lacks(tmp_path: Path) -> None:
-    from edge_bench.peers.gguf_files import write_model
+    from edge_bench.peers.gguf_files import random_weights, write_model
     from edge_bench.peers.llama_cpp_worker import LlamaCpp
 
-    write_model(tmp_path / "toy.gguf", ANCHOR, "Q4_0", 0)
+    write_model(tmp_path / "toy.gguf", ANCHOR, "Q4_0", random_weights(0))
     worker = LlamaCpp()
     qk_norms = 2 * ANCHOR.layers * ANCHOR.heads * ANCHOR.head_dim
     assert worker.open(str(tmp_path / "toy.gguf"), 2, 96) == ANCHOR.parameters - qk_norms

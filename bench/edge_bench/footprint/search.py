@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edge_bench.limited import Trial, best
@@ -22,8 +22,15 @@ class Search:
     trials: list[Trial] = field(default_factory=list)
 
 
-def search(attempt: Attempt, fraction: float, say: Callable[[str], None]) -> Search:
-    """Bisects to 1% of the limit, or 1 MiB.
+def search(
+    attempt: Attempt,
+    fraction: float,
+    say: Callable[[str], None],
+    beside: Sequence[float] = BESIDE,
+    unit: str = "requests/s",
+    tolerance: float = 0.01,
+) -> Search:
+    """Bisects to `tolerance` of the limit, or 1 MiB. unit: of the trials' speeds, as it is said.
 
     A limit that was too slow is tried again, as the machine may have been busy; one that was killed is not.
 
@@ -38,7 +45,7 @@ def search(attempt: Attempt, fraction: float, say: Callable[[str], None]) -> Sea
         raise UnsupportedError("the control group does not tell its peak: it needs Linux 5.19 or newer")
     wanted = fraction * unrestricted.requests_per_s
     say(
-        f"no limit: {unrestricted.requests_per_s:,.1f} requests/s, {unrestricted.peak_bytes / MIB:,.1f} MiB charged"
+        f"no limit: {unrestricted.requests_per_s:,.1f} {unit}, {unrestricted.peak_bytes / MIB:,.1f} MiB charged"
     )
     trials: list[Trial] = []
 
@@ -47,7 +54,7 @@ def search(attempt: Attempt, fraction: float, say: Callable[[str], None]) -> Sea
         if 0 < found.requests_per_s < wanted:
             found = best([found, attempt(limit)])
         trials.append(found)
-        say(f"{limit / MIB:,.1f} MiB: {found.requests_per_s:,.1f} requests/s, {found.outcome}")
+        say(f"{limit / MIB:,.1f} MiB: {found.requests_per_s:,.1f} {unit}, {found.outcome}")
         return found
 
     low, high = 0, unrestricted.peak_bytes
@@ -57,12 +64,12 @@ def search(attempt: Attempt, fraction: float, say: Callable[[str], None]) -> Sea
         if high > 8 * unrestricted.peak_bytes:
             raise EdgeRuntimeError("no limit gives a steady speed: the machine is too busy to measure")
         smallest = tried(high)
-    while high - low > max(MIB, high // 100):
+    while high - low > max(MIB, tolerance * high):
         found = tried((low + high) // 2)
         if found.requests_per_s >= wanted:
             high, smallest = (low + high) // 2, found
         else:
             low = (low + high) // 2
-    for factor in BESIDE:
+    for factor in beside:
         tried(round(factor * high))
     return Search(unrestricted, smallest, sorted(trials, key=lambda trial: trial.limit_bytes or 0))

@@ -12,6 +12,7 @@ from edge_bench import machine
 from edge_bench.banks import PAPER
 from edge_bench.bench_verb.verb import count
 from edge_bench.command import guarded, say
+from edge_bench.peers.contenders import PEERS
 from edge_runtime.cli.main import Parser
 
 PROGRAM = "edge_bench.peers"
@@ -19,7 +20,7 @@ DECODE_TOKENS = 64
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_bench.peers.contenders import PEERS, Plan
+    from edge_bench.peers.contenders import Plan
     from edge_bench.peers.measuring import measure
     from edge_bench.peers.tables import markdown
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only",
         default="",
         metavar="PEER,...",
-        help="llama.cpp, executorch, onnxruntime, native; then each must run (default: all that run here)",
+        help=f"of {', '.join(PEERS)}; then each must run (default: all that run here)",
     )
     parser.add_argument(
         "--quick",

@@ -43,6 +43,8 @@ class Contender:
     swapped: str = ""  # what is
     swap_bytes: int = 0
     dense: bool = False  # a larger model without memory, to compare with the smaller one and its memory
+    token_bytes: int = 0  # of weights that a token reads, where they are known
+    swaps_only: bool = False  # its decoding is another contender's, or no model of its own
 
     @property
     def name(self) -> str:
@@ -53,6 +55,7 @@ PEERS = {
     "llama.cpp": "edge_bench.peers.llama_cpp",
     "executorch": "edge_bench.peers.executorch",
     "onnxruntime": "edge_bench.peers.onnxruntime",
+    "onnxruntime-genai": "edge_bench.peers.genai",
     "native": "edge_bench.peers.native",
 }
 """Modules with `contenders(plan)`, which makes what is missing of its inputs."""

@@ -21,3 +21,13 @@ def anchor(name: str) -> AnchorConfig:
     if name == DOUBLED:
         return AnchorConfig(35, 768, 12, 64, 2560, 50_432, anchor("160M").context_length)
     return Synthetic(name).anchor
+
+
+def token_bytes(name: str, file_bytes: int, bits: float) -> int:
+    """Of a file of weights, what a token reads: all of it, but for an embedding that is not the head as well.
+
+    bits: of one of its values, scales included.
+    """
+    config = anchor(name)
+    embedding = 0 if config.tied_embeddings else config.vocab_size * config.d_model
+    return file_bytes - round(embedding * bits / 8)

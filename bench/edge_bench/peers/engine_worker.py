@@ -8,8 +8,7 @@ import numpy as np
 
 from edge_bench.answering import Answering
 from edge_bench.charged import peak_resident
-from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import InvalidArgumentError
@@ -51,8 +50,7 @@ class EngineWorker(Answering):
         topics = two_topics(runtime.bundle)
         old, new = topics[number - 1], topics[number]
         path_bytes = sum(level.block_bytes for level in memory.levels if level.level > 0)
-        prepare = drop if state == "cold" else warm
-        prepare(files)
+        prepare(state, files)
         # `auto` looks at the files that it opens: it is opened in the state that is measured.
         budget = path_bytes * (2 if state == "resident" else 1)
         pager = Pager(runtime.bundle.level_paths, budget)
@@ -61,7 +59,7 @@ class EngineWorker(Answering):
                 both.wait()
         lease = pager.fetch(old)
         lease.wait()
-        prepare(files)
+        prepare(state, files)
         context = runtime.engine.new_context()
 
         def switch() -> None:

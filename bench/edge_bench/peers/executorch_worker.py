@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_bench.page_cache import drop, warm
 from edge_bench.peers.engine_worker import TOKEN, EngineWorker
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 from edge_runtime import _executorch
 from edge_runtime.errors import InvalidArgumentError
 
@@ -33,7 +32,7 @@ class ExecuTorchWorker(EngineWorker):
             self._load(new)
         else:
             self._methods.pop(new, None)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         used = old
         position = -1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from edge_pretrain.model import AnchorConfig
 
 GROUP = 32  # of values along a row that share a scale in Q8_0
-FILE_TYPES = {"Q4_0": LlamaFileType.MOSTLY_Q4_0, "Q8_0": LlamaFileType.MOSTLY_Q8_0}
+FILE_TYPES = {
+    "F32": LlamaFileType.ALL_F32,
+    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+}
+Weights = Callable[[str, tuple[int, ...]], npt.NDArray[np.float32]]
+"""Of a tensor's name and shape."""
 
 
 def _matrices(config: AnchorConfig) -> dict[str, tuple[int, int]]:
@@ -46,6 +52,12 @@ def _random(random: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[
     return values
 
 
+def random_weights(seed: int) -> Weights:
+    """Norms are gains of one."""
+    random = np.random.default_rng(seed)
+    return lambda _, shape: np.ones(shape, np.float32) if len(shape) == 1 else _random(random, shape)
+
+
 def _finish(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -53,9 +65,9 @@ def _finish(writer: GGUFWriter) -> None:
     writer.close()
 
 
-def write_model(path: Path, config: AnchorConfig, dtype: str, seed: int) -> None:
-    """dtype: Q4_0 or Q8_0, of all matrices, the embedding and head included; norms are gains of one."""
-    writer, random = GGUFWriter(path, "llama"), np.random.default_rng(seed)
+def write_model(path: Path, config: AnchorConfig, dtype: str, weights: Weights) -> None:
+    """dtype: one of FILE_TYPES, of all matrices, the embedding and head included."""
+    writer = GGUFWriter(path, "llama")
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.d_model)
     writer.add_block_count(config.layers)
@@ -72,10 +84,11 @@ def write_model(path: Path, config: AnchorConfig, dtype: str, seed: int) -> None
     writer.add_file_type(FILE_TYPES[dtype])
     kind = GGMLQuantizationType[dtype]
     for name, shape in _tensors(config):
+        values = weights(name, shape)
         if len(shape) == 1:
-            writer.add_tensor(name, np.ones(shape, np.float32))
+            writer.add_tensor(name, values)
         else:
-            writer.add_tensor(name, quantize(_random(random, shape), kind), raw_dtype=kind)
+            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
     _finish(writer)
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from edge_bench.banks import PAPER
 from edge_bench.peers.contenders import Contender, Plan, versions_of
-from edge_bench.peers.dimensions import DOUBLED, anchor
+from edge_bench.peers.dimensions import DOUBLED, anchor, token_bytes
 from edge_bench.peers.inputs import cached
 from edge_bench.peers.ranks import lora_rank
 from edge_runtime.errors import UnsupportedError
 
 DTYPES = {4: "Q4_0", 8: "Q8_0"}
+SPENT = {4: 4.5, 8: 8.5}  # bits of a weight, with the scales of groups
 MISSING = (
     "llama.cpp is not usable here: {}: pip install 'edge-runtime[peers]', which builds it for some minutes"
 )
@@ -34,13 +35,13 @@ def contenders(plan: Plan) -> list[Contender]:
 
 
 def _contender(plan: Plan, model: str, bits: int, dense: bool) -> Contender:
-    from edge_bench.peers.gguf_files import write_model
+    from edge_bench.peers.gguf_files import random_weights, write_model
 
     config, dtype = anchor(model), DTYPES[bits]
 
     def make(path: Path) -> None:
         plan.say(f"llama.cpp: writing {model} in {dtype}")
-        write_model(path, config, dtype, 0)
+        write_model(path, config, dtype, random_weights(0))
 
     path = cached(plan.directory, f"{model}-{dtype}.gguf", {"anchor": asdict(config), "dtype": dtype}, make)
     adapters = [] if dense else _adapters(plan)
@@ -57,6 +58,7 @@ def _contender(plan: Plan, model: str, bits: int, dense: bool) -> Contender:
         swapped="" if dense else "a LoRA adapter, Q8_0",
         swap_bytes=0 if dense else adapters[0].stat().st_size,
         dense=dense,
+        token_bytes=token_bytes(model, path.stat().st_size, SPENT[bits]),
     )
 
 

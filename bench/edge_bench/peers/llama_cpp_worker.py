@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import llama_cpp
 import numpy as np
 
 from edge_bench.charged import peak_resident
-from edge_bench.page_cache import drop, warm
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
+from edge_bench.quantised import loss
 from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 
@@ -27,10 +28,10 @@ class LlamaCpp:
         self._context: Any = None
         self._adapters: dict[str, Any] = {}
 
-    def open(self, model: str, threads: int, context_length: int) -> int:
-        """Its parameters."""
+    def open(self, model: str, threads: int, context_length: int, repack: bool = True) -> int:
+        """Its parameters. repack: as it does by default; else it computes on the mapped rows."""
         options = llama_cpp.llama_model_default_params()
-        options.use_mmap = True
+        options.load_mode, options.use_extra_bufts = llama_cpp.LLAMA_LOAD_MODE_MMAP, repack
         self._model = llama_cpp.llama_model_load_from_file(model.encode(), options)
         if not self._model:
             raise BadFormatError(f"{model}: llama.cpp does not load it")
@@ -58,6 +59,16 @@ class LlamaCpp:
             self._append(ids)
         return time.perf_counter() - start
 
+    def losses(self, ids: list[int]) -> list[float]:
+        """Nats of each token but the first, given all before it."""
+        self._clear()
+        size, found = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model)), []
+        for token, following in pairwise(ids):
+            self._append(np.array([token], np.int32))
+            logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(self._context, -1), (size,))
+            found.append(loss(logits, following))
+        return found
+
     def peak(self) -> int:
         return peak_resident()
 
@@ -70,7 +81,7 @@ class LlamaCpp:
             self._load(new)
         else:
             self._free(new)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         token = np.zeros(1, np.int32)
         return timed_swap(lambda: self._apply(new), lambda: self._append(token))
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from edge_bench import machine
+from edge_bench._native import read_passes
 from edge_bench.bench_verb.speeds import WARM_UP_TOKENS, Test, measure_speeds
 from edge_bench.peers.contenders import Contender, Plan, all_contenders
 from edge_bench.peers.ratios import ratios
@@ -18,6 +19,7 @@ from edge_bench.remote import Remote
 
 TOOL = "edge_bench.peers"
 SCHEMA = 1
+STREAM_BYTES, PASSES = 2**28, 5  # of a reading of the memory's bandwidth
 PROMPTS = {"prefill128": 128, "prefill512": 512}
 """Tokens of the prompts, by the rows' keys; the first alone where it is to be quick."""
 Speeds = Mapping[tuple[str, str, str], Sequence[float]]
@@ -45,11 +47,15 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         tests = [Test("pp", n) for n in PROMPTS.values()][: 1 if plan.quick else None]
         decode = Test("tg", plan.decode_tokens)
         plan.say(f"{', '.join(test.name for test in (*tests, decode))}: {plan.repetitions} repetitions")
-        speeds = _speeds(contenders, workers, tests, decode, plan.repetitions)
+        timed = [one for one in contenders if not one.swaps_only]
+        read = _bandwidths(plan.threads)
+        speeds = _speeds(timed, workers, tests, decode, plan.repetitions)
+        read += _bandwidths(plan.threads)
         plan.say("swaps")
         swaps = _swaps([one for one in contenders if one.swap is not None], workers, plan.repetitions)
     for row, one in zip(rows, contenders, strict=True):
         row |= _measured(one, plan, speeds, decode, swaps)
+        row["read_share"] = _share(one, row["decode"], statistics.median(read))
     return {
         "schema": SCHEMA,
         "tool": TOOL,
@@ -57,11 +63,22 @@ def measure(plan: Plan, command: str) -> dict[str, Any]:
         "threads": plan.threads,
         "repetitions": plan.repetitions,
         "decode_tokens": plan.decode_tokens,
+        "read_bytes_per_s": {"median": statistics.median(read), "least": min(read), "most": max(read)},
         "rows": rows,
         "ratios": ratios(contenders, speeds, decode.name, delays(swaps)),
         "skipped": skipped,
         **machine.provenance(plan.directory, load, started, command),
     }
+
+
+def _bandwidths(threads: int) -> list[float]:
+    """Of memory, as so many threads read it, bytes a second."""
+    return [STREAM_BYTES / seconds for seconds in read_passes(STREAM_BYTES, threads, PASSES)]
+
+
+def _share(one: Contender, decode: float | None, read: float) -> float | None:
+    """Of the memory's bandwidth, that decoding takes."""
+    return round(decode * one.token_bytes / read, 3) if decode and one.token_bytes else None
 
 
 def delays(swaps: Swaps) -> dict[tuple[str, str], list[float]]:
@@ -84,6 +101,8 @@ def _row(one: Contender, plan: Plan) -> dict[str, Any]:
 def _opened(one: Contender, worker: Remote) -> dict[str, Any]:
     """What the process holds at most, when it has answered without memory and with it."""
     worker.ask("open", **one.options)
+    if one.swaps_only:
+        return {"resident": worker.ask("peak"), "resident_memory": None}
     worker.ask("speed", tokens=next(iter(PROMPTS.values())), decode=False, memory="none")
     worker.ask("speed", tokens=WARM_UP_TOKENS, decode=True, memory="none")
     found = {"resident": worker.ask("peak"), "resident_memory": None}
@@ -126,9 +145,11 @@ def _measured(one: Contender, plan: Plan, speeds: Speeds, decode: Test, swaps: S
         seconds = speeds.get((one.name, test.name, memory))
         return None if seconds is None else round(test.tokens / statistics.median(seconds), 2)
 
-    def spread(test: Test) -> float:
-        seconds = speeds[one.name, test.name, "none"]
-        return round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
+    def spread(test: Test) -> float | None:
+        seconds = speeds.get((one.name, test.name, "none"))
+        return (
+            None if seconds is None else round((max(seconds) - min(seconds)) / statistics.median(seconds), 3)
+        )
 
     def swap_ms(state: str, calls: bool = False) -> float | None:
         taken = swaps.get((one.name, state))

@@ -12,6 +12,7 @@ from edge_bench.peers.dimensions import anchor
 from edge_bench.peers.inputs import cached
 from edge_bench.peers.ranks import lora_rank
 from edge_runtime import engines
+from edge_runtime.bundle import Bundle
 
 DTYPES = {4: "8da4w", 8: "int8"}
 
@@ -22,10 +23,9 @@ def contenders(plan: Plan) -> list[Contender]:
 
 
 def _contender(plan: Plan, bits: int) -> Contender:
-    bundle = synthetic_bundle(plan, plan.model, "onnx", DTYPES[bits], "i4" if bits == 4 else "i8")
-    program = bundle.path_of(bundle.manifest.programs[0].path)
+    bundle, program = _program(plan, bits)
     # The 4-bit program alone takes adapters: what swapping one costs does not depend on the anchor's dtype.
-    files = _adapters(plan, program) if bits == 4 else []
+    files = adapted_program(plan) if bits == 4 else []
     return Contender(
         peer="onnxruntime",
         quantisation=DTYPES[bits],
@@ -42,10 +42,16 @@ def _contender(plan: Plan, bits: int) -> Contender:
     )
 
 
-def _adapters(plan: Plan, program: Path) -> list[Path]:
-    """The program that takes adapters, and two of about the parameters of a fetched path, a byte each."""
+def _program(plan: Plan, bits: int) -> tuple[Bundle, Path]:
+    bundle = synthetic_bundle(plan, plan.model, "onnx", DTYPES[bits], "i4" if bits == 4 else "i8")
+    return bundle, bundle.path_of(bundle.manifest.programs[0].path)
+
+
+def adapted_program(plan: Plan) -> list[Path]:
+    """The 4-bit program that takes adapters, and two of about the parameters of a fetched path, a byte each."""
     from edge_bench.peers.onnx_lora import ffn_products, write_adapter, write_program
 
+    program = _program(plan, 4)[1]
     config = anchor(plan.model)
     products = ffn_products(program, config)
     rank = lora_rank(products, PAPER[plan.model])

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from edge_bench.page_cache import drop, warm
 from edge_bench.peers.engine_worker import EngineWorker
-from edge_bench.peers.swapping import Swap, timed_swap
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
 from edge_runtime.engines import onnx as engine
 from edge_runtime.errors import InvalidArgumentError
 
@@ -39,7 +38,7 @@ class OnnxRuntimeWorker(EngineWorker):
             self._load(new)
         else:
             self._adapters.pop(new, None)
-            (drop if state == "cold" else warm)([Path(new)])
+            prepare(state, [Path(new)])
         feeds = {one.name: _zeros(one) for one in session.get_inputs()}
         options = self._using(old)
 

@@ -33,6 +33,8 @@ def ratios(
     found: list[dict[str, Any]] = []
     for ours in (one for one in contenders if one.peer == OURS):
         for other in (one for one in contenders if one.peer != OURS and one.bits == ours.bits):
+            if other.swaps_only:
+                continue
             names = {"ours": ours.name, "other": other.name}
             tests = sorted({test for name, test, _ in speeds if name == ours.name and test != decode})
             for test in () if other.dense else tests:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from edge_bench.page_cache import cached_bytes, drop, warm, whole
+from edge_runtime.errors import EdgeRuntimeError
+
 STATES = ("cold", "preloaded", "resident")
 """Of what is swapped in: nowhere in memory; in the page cache; wherever the runtime keeps it ready for use."""
 TOKENS = 9
+COLD = 0.1  # of the bytes may be in the page cache: an engine maps the embedding of the program that it runs
 
 
 class Swap(TypedDict):
@@ -18,6 +23,17 @@ class Swap(TypedDict):
     delay_ms: (
         float  # with the first token after them, less what a token takes later: who loads lazily pays here
     )
+
+
+def prepare(state: str, files: Sequence[Path]) -> None:
+    """Has the page cache hold the files or forget them. EdgeRuntimeError where it keeps some: somebody maps them."""
+    if state != "cold":
+        warm(files)
+        return
+    drop(files)
+    left = cached_bytes(whole(files)) / sum(file.stat().st_size for file in files)
+    if left > COLD:
+        raise EdgeRuntimeError(f"{files[0]}: {left:.0%} stay in the page cache: another process maps it")
 
 
 def timed_swap(swap: Callable[[], None], token: Callable[[], object]) -> Swap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_bench import aims
 from edge_bench.report import table
 
 
@@ -17,7 +18,7 @@ def _megabytes(value: int | None) -> str:
 
 def speed_table(rows: list[dict[str, Any]]) -> str:
     head = ("peer", "version", "model", "weights MB", "prefill 128", "prefill 512", "decode", "with memory",
-            "resident MB")  # fmt: skip
+            "of bandwidth", "resident MB")  # fmt: skip
     body = [
         (
             f"{row['name']}",
@@ -28,9 +29,11 @@ def speed_table(rows: list[dict[str, Any]]) -> str:
             _number(row["prefill512"]),
             f"{_number(row['decode'], 1)} ± {row['decode_spread'] / 2:.0%}",
             _number(row["decode_memory"], 1),
+            "-" if row.get("read_share") is None else f"{row['read_share']:.0%}",
             _megabytes(row["resident"]),
         )
         for row in rows
+        if row["decode"] is not None
     ]
     return table(head, body)
 
@@ -50,7 +53,7 @@ def swap_table(rows: list[dict[str, Any]]) -> str:
     return table(head, body)
 
 
-def ratio_table(found: list[dict[str, Any]]) -> str:
+def ratio_table(model: str, found: list[dict[str, Any]]) -> str:
     body = [
         (
             one["what"],
@@ -58,10 +61,11 @@ def ratio_table(found: list[dict[str, Any]]) -> str:
             one["other"],
             f"**{one['median']:.2f}**",
             f"{one['q1']:.2f} to {one['q3']:.2f}",
+            aims.told(aims.of_ratio(model, one["what"], one["ours"], one["other"]), one["median"]),
         )
         for one in found
     ]
-    return table(("what", "ours", "over", "times as fast", "quartiles of the pairs"), body)
+    return table(("what", "ours", "over", "times as fast", "quartiles of the pairs", "aim"), body)
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -74,9 +78,15 @@ def markdown(record: dict[str, Any]) -> str:
         "tokens, ± half its whole spread. Resident: the process at its most, Python included, without memory.",
         speed_table(record["rows"]),
     ]
+    if read := record.get("read_bytes_per_s"):
+        least, median, most = (read[key] / 1e9 for key in ("least", "median", "most"))
+        parts.append(
+            f"Of bandwidth: the weights' bytes times decode, over memory read by {record['threads']} threads, "
+            f"{median:.1f} GB/s ({least:.1f} to {most:.1f} before and after)."
+        )
     if any(row["swapped"] for row in record["rows"]):
         parts += ["What a swap delays the next token by:", swap_table(record["rows"])]
     if record["ratios"]:
-        parts.append(ratio_table(record["ratios"]))
+        parts.append(ratio_table(record["model"], record["ratios"]))
     parts += [f"{one['what']}: not measured, {one['why']}." for one in record["skipped"]]
     return "\n\n".join(parts) + "\n"

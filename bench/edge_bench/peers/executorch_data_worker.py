@@ -1,0 +1,58 @@
+"""ExecuTorch's own Python runtime, which loads a program with a .ptd file, opened to swap that file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import executorch.extension.llm.custom_ops.custom_ops  # noqa: F401  # the programs' attention
+import torch
+from executorch.extension.pybindings import portable_lib
+
+from edge_bench.charged import peak_resident
+from edge_bench.peers.swapping import Swap, prepare, timed_swap
+
+
+class DataWorker:
+    """Its public methods give JSON values, and are what a worker can be asked."""
+
+    def __init__(self) -> None:
+        self._program = ""
+        self._modules: dict[str, Any] = {}
+
+    def open(self, program: str, threads: int) -> None:
+        portable_lib._unsafe_reset_threadpool(threads)
+        self._program = program
+
+    def peak(self) -> int:
+        return peak_resident()
+
+    def swap(self, state: str, files: list[str], number: int) -> Swap:
+        """To the data of files[number] from that of the other one. resident: the program is loaded with both."""
+        old, new = files[number - 1], files[number]
+        self._load(old)
+        if state == "resident":
+            self._load(new)
+        else:
+            self._modules.pop(new, None)
+            prepare(state, [Path(new)])
+        used, position = old, -1
+
+        def use() -> None:
+            nonlocal used
+            self._load(new)
+            used = new
+
+        def token() -> None:
+            nonlocal position
+            position += 1
+            self._run(used, position)
+
+        return timed_swap(use, token)
+
+    def _load(self, data: str) -> None:
+        if data not in self._modules:
+            self._modules[data] = portable_lib._load_for_executorch(self._program, data)
+
+    def _run(self, data: str, position: int) -> Any:
+        return self._modules[data].forward([torch.zeros(1, 1, dtype=torch.long), torch.tensor([position])])
