@@ -105,7 +105,7 @@ class StatefulDecoder(CoremlDecoder):
 
 
 @register_pass(namespace="edge_runtime")
-class _drop_self_writes(AbstractGraphPass):  # noqa: N801  # passes are named as they are registered
+class _drop_self_writes(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801  # named as it is registered
     """Takes out writes of what was just read from the same state, each of which might copy it."""
 
     def apply(self, prog: Any) -> None:

@@ -60,11 +60,12 @@ def export_delegated(
 def _specs(decoder: DelegatedDecoder, dtype: str) -> list[Any]:
     # A spec names one precision for all: RMSNorm's squares leave fp16's range (`edge_export.coreml`).
     exact = decoder.config.norm == "rmsnorm"
-    return CoreMLBackend.generate_compile_specs(
+    found: list[Any] = CoreMLBackend.generate_compile_specs(
         minimum_deployment_target=ct.target.iOS18,
         compute_precision=ct.precision.FLOAT32 if exact else ct.precision.FLOAT16,
         op_linear_quantizer_config=None if dtype == "f16" else quantizer(dtype),
     )
+    return found
 
 
 def embedded_package(program: Path, folder: Path) -> Path:

@@ -28,7 +28,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
 from edge_runtime.comparison import compare
 from edge_runtime.engines import open_engine
-from edge_runtime.errors import UnsupportedError
+from edge_runtime.errors import InvalidArgumentError, UnsupportedError
 from edge_runtime.pager import Node, Pager
 
 TOLERANCE = 1e-4
@@ -184,6 +184,10 @@ def test_the_default_program_is_the_first_that_reads_the_memory(kind: str, tmp_p
     wanted = ("native", "paged") if kind == "ffn" else ("executorch", "portable")
     assert source.default_program() == wanted
     assert source.default_program(("portable",)) == ("executorch", "portable")
+    with pytest.raises(
+        InvalidArgumentError, match=r"--flavour stateful: name an engine that has it with --to"
+    ):
+        source.default_program(("stateful",))
 
 
 @pytest.mark.slow
