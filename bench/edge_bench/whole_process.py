@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from edge_bench.command import guarded
 from edge_runtime.bundle import Bundle
@@ -65,14 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     columns = ("resident", "anonymous", "file", "anchor", "kv", "fetched", "rest", "aim")
-    table = Table("process", "tokens", *(f"{column} MB" for column in columns))
+    table = Table(Column("process", no_wrap=True), "tokens", *columns, title="MB")
     for row in rows:
         table.add_row(
             row["process"],
             str(row["tokens"]),
             *(f"{row[f'{column}_bytes'] / 1e6:,.1f}" for column in columns),
         )
-    Console().print(table)
+    Console(width=max(100, Console().width)).print(table)
     return 0
 
 
