@@ -7,9 +7,10 @@ shape beside fixed ones, which memory's are (github.com/apple/coremltools/issues
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import coremltools as ct
 import torch
@@ -18,9 +19,10 @@ from executorch.backends.apple.coreml.compiler import CoreMLBackend
 from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_export.coreml import CoremlDecoder, quantizer
+from edge_export.model import Decoder
 
 MAX_PREFILL = 1
 PATH = "anchor.coreml.pte"
@@ -33,6 +35,29 @@ class DelegatedDecoder(CoremlDecoder):
         """Logits [1, vocab_size]. tokens: i64 [1, 1]. position: i64 [1]. memory: of each level f32."""
         # One token, so that its position is all positions.
         return super().forward(tokens, position.to(torch.int32), *memory)
+
+
+class _OwnTable(nn.Module):
+    """An embedding whose table is twice the weights, halved again, which is exact. The delegate compresses products and
+    no gathers, and refuses to where both read one constant, as tied weights are; equal constants would become one."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("table", 2 * weight, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        table = cast(Tensor, self.table)
+        return nn.functional.embedding(tokens, table) * 0.5
+
+
+def with_own_table(decoder: Decoder) -> Decoder:
+    """The decoder with a table of its own for tied weights; it shares the rest."""
+    if not decoder.config.tied_embeddings:
+        return decoder
+    found = copy.copy(decoder)
+    found._modules = dict(decoder._modules)
+    found.tok_embeddings = _OwnTable(cast(nn.Embedding, decoder.tok_embeddings).weight.detach())
+    return found
 
 
 def export_delegated(
@@ -74,5 +99,7 @@ def embedded_package(program: Path, folder: Path) -> Path:
     ((delegate,),) = [plan.delegates for plan in found.execution_plan]
     assert delegate.id == CoreMLBackend.__name__
     data = found.backend_delegate_data[delegate.processed.index].data
+    folder.mkdir(exist_ok=True)
     executorchcoreml.unflatten_directory_contents(data, str(folder))
-    return folder / "model.mlpackage"
+    (package,) = folder.rglob("model.mlpackage")
+    return package

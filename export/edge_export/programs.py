@@ -68,12 +68,18 @@ def _delegated(
 ) -> dict[str, Any]:
     check_memory_kind(inputs.memory_kind, "coreml/portable")
     with quiet_libraries():
-        from edge_export.executorch_coreml import MAX_PREFILL, PATH, DelegatedDecoder, export_delegated
+        from edge_export.executorch_coreml import (
+            MAX_PREFILL,
+            PATH,
+            DelegatedDecoder,
+            export_delegated,
+            with_own_table,
+        )
 
         dtype = config.dtype_of("executorch")
         report(f"{PATH}: lowering the anchor to Core ML, {dtype}")
-        decoder = DelegatedDecoder(inputs.decoder, _memory(inputs))
-        export_delegated(decoder, inputs.memory_shapes, dtype, root / PATH)
+        anchor = inputs.decoder if dtype == "f16" else with_own_table(inputs.decoder)
+        export_delegated(DelegatedDecoder(anchor, _memory(inputs)), inputs.memory_shapes, dtype, root / PATH)
     return program_entry(MAX_PREFILL, dtype, flavour) | {"path": PATH, "delegate": "coreml"}
 
 
