@@ -19,23 +19,22 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_bench import machine
 from edge_bench.command import guarded, say
-from edge_bench.peers.gguf_files import write_model
 from edge_bench.quantised import loss
 from edge_bench.remote import Remote
 from edge_bench.report import table
-from edge_export.bundle import export_bundle
-from edge_export.source import ExportConfig, Source
-from edge_pretrain.model import AnchorConfig
 from edge_runtime.cli.evaluate import read_questions
 from edge_runtime.cli.main import Parser
 from edge_runtime.runtime import Runtime
+
+if TYPE_CHECKING:
+    from edge_pretrain.model import AnchorConfig
 
 PROGRAM, SCHEMA = "edge_bench.llama_loss", 1
 DTYPES = {"llama.cpp": ("F32", "Q8_0", "Q4_0"), "native": ("f32", "i8", "i4")}
@@ -151,14 +150,19 @@ def _native(bundle: Path, asked: Sequence[Sequence[int]]) -> float:
 
 def measure(checkpoint: Path, asked: int, steps: int, scratch: Path) -> list[dict[str, Any]]:
     """Rows (runtime, dtype, bits, bytes, perplexity)."""
+    # Here and not above: a record is told where none of them is installed.
+    from edge_bench.peers.gguf_files import write_model
+    from edge_export.bundle import export_bundle
+    from edge_export.source import ExportConfig, Source
+    from edge_pretrain.model import AnchorConfig
+
     anchor = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["anchor"]
     config = AnchorConfig.from_manifest(anchor)
     learnt, told = texts(checkpoint, asked)
     say(PROGRAM, f"training {steps} steps on {len(learnt):,} texts")
     folder = scratch / "llama"
     tensors = train(config, learnt, steps, folder)
-    for name in ("tokenizer.json",):
-        (folder / name).write_bytes((checkpoint / name).read_bytes())
+    (folder / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
     rows = []
     for bits, gguf, dtype in zip(BITS, DTYPES["llama.cpp"], DTYPES["native"], strict=True):
         path = scratch / f"{gguf}.gguf"

@@ -37,11 +37,16 @@ def _contender(plan: Plan, model: str, dtype: str, bits: int) -> Contender:
     bundle = synthetic_bundle(plan, model, "executorch", dtype, "i4" if bits == 4 else "i8")
     program = bundle.path_of(bundle.manifest.programs[0].path)
     dense = model != plan.model
-    copy = program
-    if not dense:
-        # Another file: what the loaded program maps cannot be dropped from the page cache.
-        key = {"copy": str(program)}
-        copy = cached(plan.directory, f"{model}-{dtype}.pte", key, partial(shutil.copyfile, program))
+    # Other files: what the engine maps cannot be dropped from the page cache.
+    copies = [
+        cached(
+            plan.directory,
+            f"{model}-{dtype}-{number}.pte",
+            {"copy": str(program)},
+            partial(shutil.copyfile, program),
+        )
+        for number in ((1, 2) if not dense else ())
+    ]
     return Contender(
         peer="executorch",
         quantisation=dtype,
@@ -52,9 +57,9 @@ def _contender(plan: Plan, model: str, dtype: str, bits: int) -> Contender:
         subject="edge_bench.peers.executorch_worker:ExecuTorchWorker",
         options={"bundle": str(bundle.directory), "engine": "executorch", "threads": plan.threads},
         memory=not dense,
-        swap=None if dense else {"files": [str(program), str(copy)]},
+        swap=None if dense else {"files": [str(copy) for copy in copies]},
         swapped="" if dense else "the program, loaded anew",
-        swap_bytes=0 if dense else Path(copy).stat().st_size,
+        swap_bytes=0 if dense else program.stat().st_size,
         dense=dense,
     )
 

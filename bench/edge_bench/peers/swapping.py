@@ -15,7 +15,7 @@ from edge_runtime.errors import EdgeRuntimeError
 STATES = ("cold", "preloaded", "resident")
 """Of what is swapped in: nowhere in memory; in the page cache; wherever the runtime keeps it ready for use."""
 TOKENS = 9
-COLD = 0.1  # of the bytes may be in the page cache: an engine maps the embedding of the program that it runs
+COLD = 0.05  # of the bytes may be in the page cache
 
 
 class Swap(TypedDict):
