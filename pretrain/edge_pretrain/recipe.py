@@ -3,7 +3,7 @@
 import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import dacite
 
 from edge_pretrain.cache import digest
-from edge_pretrain.recipe_values import numbers, said
+from edge_pretrain.recipe_values import merge, numbers, said, without_defaults
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -175,16 +175,6 @@ class Recipe:
         return digest([self.to_json(), seed])
 
 
-def without_defaults(table: Any) -> dict[str, Any]:
-    """The values of a recipe's dataclass, table by table."""
-    values = {
-        field.name: getattr(table, field.name)
-        for field in fields(table)
-        if field.default is MISSING or getattr(table, field.name) != field.default
-    }
-    return {k: without_defaults(v) if is_dataclass(v) else v for k, v in values.items()}
-
-
 def built_in() -> list[str]:
     """The names of the recipes that come with the package."""
     folder = resources.files("edge_pretrain") / "recipes"
@@ -227,13 +217,13 @@ def parse(
         raise RecipeError(f"{where}: not TOML: {error}") from error
     for change in changes:
         try:
-            _merge(values, tomllib.loads(change))
+            merge(values, tomllib.loads(change))
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(
                 f"--set {change}: {error}; write KEY=VALUE as TOML does, words in quotes: 'precision=\"bf16\"'"
             ) from error
     if texts is not None:
-        _merge(values, {"source": {"path": texts}})
+        merge(values, {"source": {"path": texts}})
         if kind is not Recipe:
             values.pop("corpus", None)
     try:
@@ -264,14 +254,6 @@ def recipe_of(values: dict[str, Any]) -> Recipe:
 
 def _of(kind: type[Kind], values: dict[str, Any]) -> Kind:
     return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple]))
-
-
-def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
 
 
 def _check(recipe: Recipe, where: str) -> None:

@@ -18,8 +18,8 @@ from edge_pretrain.recipe import (
     check_memory,
     parse,
     read_recipe,
-    without_defaults,
 )
+from edge_pretrain.recipe_values import without_defaults
 
 DEFAULT = "recipe.toml"
 
