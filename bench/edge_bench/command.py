@@ -7,9 +7,10 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from edge_runtime.cli.main import FAILURE, INTERRUPTED, Parser
-from edge_runtime.errors import EdgeRuntimeError, UnsupportedError
+from edge_runtime.cli.main import FAILURE, INTERRUPTED, Parser, one_line_of_system
+from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, UnsupportedError
 
 HINT = "pip install 'edge-runtime[bench]'"
 
@@ -36,6 +37,14 @@ def verb_command(verb: str) -> str:
     return shlex.join(["edge-runtime", *(typed if typed[:1] == [verb] else [verb])])
 
 
+def check_folder(path: Path | None) -> None:
+    """That a file can be written there, before minutes are spent on what it is to hold. InvalidArgumentError."""
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidArgumentError(f"{path}: {path.parent} is not a folder that can be written to")
+    if path is not None and path.is_dir():
+        raise InvalidArgumentError(f"{path}: it is a folder: name a file")
+
+
 def guarded(parser: Parser, run: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
     """Parses, runs, and turns a failure into one line and an exit code. EDGE_RUNTIME_DEBUG=1 shows tracebacks."""
     parsed = parser.parse_args(arguments)
@@ -48,6 +57,6 @@ def guarded(parser: Parser, run: Callable[[argparse.Namespace], int], arguments:
     except (EdgeRuntimeError, OSError, ImportError) as error:
         if os.environ.get("EDGE_RUNTIME_DEBUG") == "1":
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = one_line_of_system(error) or " ".join(str(error).split()) or type(error).__name__
         say(parser.prog, f"{text}: {HINT}" if isinstance(error, ImportError) else text)
         return FAILURE

@@ -12,6 +12,7 @@ from edge_runtime.cli.options import (
     generation_options,
     open_runtime,
     stats_lines,
+    take_any_input,
 )
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import ContextOverflowError, InvalidArgumentError
@@ -29,9 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
         # Line editing and history, where the terminal has them.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
+    take_any_input()
     runtime = open_runtime(arguments)
     options = generation_options(arguments)
     print(f"{runtime.bundle.manifest.name}: {COMMANDS}", file=sys.stderr)
+    answered = False
     with runtime.session() as session:
         while True:
             try:
@@ -43,15 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
             if message == "/reset":
                 session.reset()
             elif message == "/stats":
-                print("\n".join(stats_lines(session)), file=sys.stderr)
+                lines = stats_lines(session) if answered else ["no turn yet"]
+                print("\n".join(lines), file=sys.stderr)
             elif message:
                 try:
                     for text in session.chat(message, **options):  # type: ignore[arg-type]
                         print(text, end="", flush=True)
                     print()
-                except (ContextOverflowError, InvalidArgumentError) as error:
+                    answered = True
+                except ContextOverflowError as error:
                     # The conversation is as it was; the next message may be shorter.
                     print(f"edge-runtime: {error}; /reset starts a new conversation", file=sys.stderr)
+                except InvalidArgumentError as error:
+                    print(f"edge-runtime: {error}", file=sys.stderr)
 
 
 VERB = Verb("chat", f"Talk, turn by turn: {COMMANDS}.", add_arguments, run)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.cli.options import check_threads
 from edge_runtime.cli.verb import Verb
 from edge_runtime.comparison import compare
 
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 1 where no program could be run."""
+    check_threads(arguments.threads)
     rows = list(compare(Bundle.open(arguments.bundle), arguments.threads))
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=2))

@@ -7,9 +7,9 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,13 +18,15 @@ from rich.table import Table
 
 from edge_runtime.cli.options import add_runtime_options, megabytes, milliseconds, open_runtime
 from edge_runtime.cli.verb import Verb
-from edge_runtime.errors import BadFormatError, NotFoundError
+from edge_runtime.errors import BadFormatError, InvalidArgumentError
 from edge_runtime.leasing import MemoryMode
+from edge_runtime.lines import text_lines
 from edge_runtime.pager import Node
 from edge_runtime.runtime import Runtime
 from edge_runtime.session import Session
 from edge_runtime.stats import GenerationStats
 
+KINDS = {str: "text", int: "a whole number", bool: "true or false"}
 MODES = ("none", "generic", "fetched", "blocked")
 
 
@@ -68,20 +70,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_questions(path: Path, limit: int | None) -> list[Question]:
     """The first `limit` questions of a file. NotFoundError; BadFormatError names the line."""
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such file: `edge-runtime pretrain` writes one beside its checkpoint")
+    if limit is not None and limit < 1:
+        raise InvalidArgumentError(f"--limit {limit}: it must be 1 or more")
+    lines = text_lines(path, "the questions.jsonl that `edge-runtime pretrain` writes into its checkpoint")
     questions: list[Question] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if limit is not None and len(questions) == limit:
-            break
+    for number, line in lines[:limit]:
         try:
             record = json.loads(line)
-            questions.append(Question(**{name: record[name] for name in Question.__dataclass_fields__}))
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadFormatError(f"{path}: line {number} is not a question ({error!r})") from None
+        except ValueError:
+            record = None
+        if wrong := _wrong(record):
+            raise BadFormatError(f"{path}: line {number} is not a question: {wrong}")
+        questions.append(Question(**{field.name: record[field.name] for field in fields(Question)}))
     if not questions:
         raise BadFormatError(f"{path}: it has no questions")
     return questions
+
+
+def _wrong(record: object) -> str | None:
+    """What keeps a line from being a question."""
+    if not isinstance(record, dict):
+        return "not a JSON object"
+    kinds = get_type_hints(Question)
+    for name, kind in kinds.items():
+        if name not in record:
+            return f"it lacks {name!r}"
+        if type(record[name]) is not kind:
+            return f"{name!r} must be {KINDS[kind]}"
+    return None
 
 
 def is_right(text: str, answer: str) -> bool:
@@ -153,7 +169,7 @@ def _questions_table(outcomes: Sequence[Outcome]) -> Table:
         ]
         kind = "rare" if question.rare else "frequent" if question.bucket == 4 else "common"
         path = " > ".join(map(str, outcome.stats.path))
-        text = f"{escape(question.prompt.rsplit('. ', 1)[-1])} … [dim]({question.entity}, {kind})[/]"
+        text = f"{escape(question.prompt.rsplit('. ', 1)[-1])} … [dim]({escape(question.entity)}, {kind})[/]"
         table.add_row(text, path, escape(question.answer), *marks)
     return table
 
@@ -161,7 +177,7 @@ def _questions_table(outcomes: Sequence[Outcome]) -> Table:
 def _accuracy_table(outcomes: Sequence[Outcome]) -> Table:
     table = Table("right answers", "questions", *MODES)
     for group, members in groups_of(outcomes).items():
-        table.add_row(group, str(len(members)), *(f"{accuracy(members, mode):.0%}" for mode in MODES))
+        table.add_row(escape(group), str(len(members)), *(f"{accuracy(members, mode):.0%}" for mode in MODES))
     return table
 
 
@@ -183,7 +199,10 @@ def run(arguments: argparse.Namespace) -> int:
     questions = read_questions(arguments.questions, arguments.limit)
     runtime = open_runtime(arguments)
     with runtime.session() as session:
-        progress = track(questions, "answering", console=Console(stderr=True), transient=True)
+        console = Console(stderr=True)
+        progress = track(
+            questions, "answering", console=console, transient=True, disable=not console.is_terminal
+        )
         outcomes = [ask(session, question) for question in progress]
     found = summary(runtime, outcomes)
     if arguments.json:

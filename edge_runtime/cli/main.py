@@ -31,6 +31,18 @@ BUILT_IN = {
     "bank": "block, remove, replace or add blocks of a bundle's bank",
 }
 
+# Of verbs that this project's other packages bring, for the same reason.
+OTHERS = {
+    "pretrain": "train an anchor and its memory bank, or memories of a Hugging Face anchor",
+    "export": "write a bundle from a checkpoint",
+    "teach": "teach documents to a bundle's memory bank",
+    "bench": "measure a bundle: tokens a second, fetches, first tokens, memory",
+    "footprint": "find the smallest memory limit that a bundle answers in",
+    "simulate": "simulate storage tiers: latency, energy, budgets, and which bank fits",
+    "report": "make one HTML page of benchmarks' records",
+    "synth": "write a bundle of random weights, of the paper's dimensions",
+}
+
 
 class Parser(argparse.ArgumentParser):
     """Reports usage errors as one line."""
@@ -55,7 +67,9 @@ class _Help(argparse.Action):
     """--help, which looks for other packages' verbs only when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        summaries = BUILT_IN | {name: f"from {entry.module}" for name, entry in _external().items()}
+        summaries = BUILT_IN | {
+            name: OTHERS.get(name, f"from {entry.module}") for name, entry in _external().items()
+        }
         width = max(map(len, summaries))
         listing = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in summaries.items())
         parser.epilog = f"verbs:\n{listing}\n\nedge-runtime VERB --help describes one."
@@ -98,7 +112,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if chosen.verb is None:
-        parser.error(f"name a verb: {', '.join(BUILT_IN)}")
+        parser.error(f"name a verb: {', '.join([*BUILT_IN, *_external()])}")
     verb = _load(chosen.verb, parser)
     verb_parser = Parser(prog=f"edge-runtime {verb.name}", description=verb.help)
     verb.add_arguments(verb_parser)
@@ -112,8 +126,18 @@ def _one_line(error: BaseException) -> str:
         )
     text = " ".join(str(error).split())
     if isinstance(error, EdgeRuntimeError | OSError):
-        return text or type(error).__name__
+        return one_line_of_system(error) or text or type(error).__name__
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
     return f"internal error, {type(error).__name__}: {text} (EDGE_RUNTIME_DEBUG=1 shows where)"
+
+
+def one_line_of_system(error: BaseException) -> str | None:
+    """What the operating system refused, the file first as in all other messages; None for other errors."""
+    if not isinstance(error, OSError) or error.strerror is None or error.filename is None:
+        return None
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{' and '.join(files)}: {error.strerror[:1].lower()}{error.strerror[1:]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

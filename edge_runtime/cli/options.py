@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_runtime.errors import InvalidArgumentError
 from edge_runtime.pager import Node
 from edge_runtime.runtime import Runtime
 from edge_runtime.session import Session
 
+MAX_THREADS = 1024  # what the native engine takes
 BUDGET_HELP = (
     "memory for blocks of the bank, such as 8MB or 512KiB; it covers bank bytes only: the KV cache and the weights "
     "are reported beside it (default: room for two fetches)"
@@ -44,6 +48,7 @@ def add_runtime_options(parser: argparse.ArgumentParser) -> None:
 
 
 def open_runtime(arguments: argparse.Namespace) -> Runtime:
+    check_threads(arguments.threads)
     return Runtime.open(
         arguments.bundle,
         arguments.budget,
@@ -108,6 +113,17 @@ def generation_options(arguments: argparse.Namespace) -> dict[str, object]:
         "stop",
     )
     return {name: getattr(arguments, name) for name in names}
+
+
+def take_any_input() -> None:
+    """Has the standard input give bytes that are not UTF-8 as arguments do: whoever reads them replaces them."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+
+
+def check_threads(threads: int) -> None:
+    if not 1 <= threads <= MAX_THREADS:
+        raise InvalidArgumentError(f"threads {threads}: it must be 1 to {MAX_THREADS}")
 
 
 def megabytes(size: int | float | None) -> str:

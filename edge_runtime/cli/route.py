@@ -17,13 +17,14 @@ from rich.table import Table
 
 from edge_runtime import _core
 from edge_runtime.bundle import Bundle
-from edge_runtime.cli.options import megabytes
+from edge_runtime.cli.options import check_threads, megabytes
 from edge_runtime.cli.verb import Verb
 from edge_runtime.embedders import STATIC, open_embedder
 from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundError, UnsupportedError
 from edge_runtime.manifest import EmbedderSpec
 from edge_runtime.router import Router
 
+MAX_PATHS = 256  # what the tree ranks at most
 WARM_UP = 3  # prompts that are routed first and not timed
 
 
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", type=Path, metavar="FILE", help="route a file of prompts, one a line, with every router"
     )
     parser.add_argument("--router", metavar="NAME", help="which router (default: the bundle's default)")
-    parser.add_argument(
-        "--top-paths", type=int, default=1, metavar="M", help="show the M best paths (default: 1)"
-    )
+    parser.add_argument("--top-paths", type=int, metavar="M", help="show the M best paths (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="of the engine (default: 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -96,7 +95,9 @@ def compare(bundle: Bundle, prompts: list[str], threads: int, console: Console) 
         for prompt in prompts[:WARM_UP]:
             opened.route(prompt)
         paths[spec.name], times = [], []
-        for prompt in track(prompts, spec.name, console=console, transient=True):
+        for prompt in track(
+            prompts, spec.name, console=console, transient=True, disable=not console.is_terminal
+        ):
             start = time.perf_counter()
             route = opened.route(prompt)
             times.append(1e6 * (time.perf_counter() - start))
@@ -153,7 +154,7 @@ def _route_one(bundle: Bundle, arguments: argparse.Namespace) -> None:
         open_embedder(bundle, arguments.router, arguments.threads),
         bundle.blocked,
     )
-    route = router.route(arguments.prompt, top_paths=arguments.top_paths)
+    route = router.route(arguments.prompt, top_paths=arguments.top_paths or 1)
     name = arguments.router or spec.default
     ranked = [(route.path, 0.0), *route.others]
     if arguments.json:
@@ -169,8 +170,11 @@ def _route_one(bundle: Bundle, arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.prompt is None) == (arguments.compare is None):
         raise InvalidArgumentError("route takes either a PROMPT or --compare FILE")
-    if arguments.threads < 1:
-        raise InvalidArgumentError(f"threads {arguments.threads}: it must be 1 or more")
+    check_threads(arguments.threads)
+    if arguments.compare is not None and (arguments.router is not None or arguments.top_paths is not None):
+        raise InvalidArgumentError("--router and --top-paths are of a PROMPT: --compare takes every router")
+    if arguments.top_paths is not None and not 1 <= arguments.top_paths <= MAX_PATHS:
+        raise InvalidArgumentError(f"--top-paths {arguments.top_paths}: ask for 1 to {MAX_PATHS}")
     bundle = Bundle.open(arguments.bundle)
     if bundle.manifest.router is None:
         raise UnsupportedError(f"{bundle.directory}: it has no router")

@@ -13,8 +13,10 @@ from edge_runtime.cli.options import (
     generation_options,
     open_runtime,
     stats_lines,
+    take_any_input,
 )
 from edge_runtime.cli.verb import Verb
+from edge_runtime.text import readable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prompt = sys.stdin.read().rstrip("\n") if arguments.prompt == "-" else arguments.prompt
+    take_any_input()
+    prompt = readable(sys.stdin.read().rstrip("\n") if arguments.prompt == "-" else arguments.prompt)
     runtime = open_runtime(arguments)
     with runtime.session() as session:
         for text in session.generate(prompt, **generation_options(arguments)):  # type: ignore[arg-type]

@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     size = sum(entry.bytes for entry in files.values())
     findings: list[Finding] = []
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("verifying", total=size)
         for name, count, finding in bundle.verify():
             progress.update(task, advance=count, description=name)

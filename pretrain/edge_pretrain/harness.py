@@ -15,10 +15,16 @@ from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
-from lm_eval import simple_evaluate
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
+
+try:
+    from lm_eval import simple_evaluate
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"python -m edge_pretrain.harness: no module {error.name!r}: pip install 'lm-eval>=0.4.9'")
 
 from edge_pretrain import checkpoint
 from edge_pretrain.embed import MiniLM

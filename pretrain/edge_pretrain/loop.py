@@ -5,7 +5,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,6 +80,28 @@ def load_state(path: Path, fingerprint: str | None = None) -> dict[str, Any] | N
     return state if fingerprint in (None, found) else None
 
 
+def resume(path: Path, fingerprint: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The state to go on from, or None.
+
+    A state of another recipe or seed is hours of work, and what asked for this one may be a slip: it is set aside under
+    its fingerprint, with its log, and comes back when it is asked for again. Raises ValueError for a damaged file.
+    """
+    there = load_state(path)
+    if there is not None and there["fingerprint"] == fingerprint:
+        return there
+    if there is not None:
+        for suffix in (path.suffix, ".csv"):
+            old = path.with_suffix(suffix)
+            if old.exists():
+                old.replace(old.with_suffix(f".{there['fingerprint']}{suffix}"))
+        say(f"{path}: of another recipe or seed; kept as {path.stem}.{there['fingerprint']}{path.suffix}")
+    for suffix in (".csv", path.suffix):
+        own = path.with_suffix(f".{fingerprint}{suffix}")
+        if own.exists():
+            own.replace(path.with_suffix(suffix))
+    return load_state(path, fingerprint)
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in the list that is yielded, so that a step is never cut in two."""
@@ -114,18 +136,17 @@ def run_phase(
     """Train until the phase is finished, or resume it: `<directory>/<name>.pt` and `<name>.csv`.
 
     snapshots: steps whose state is kept besides, as `<name>-<step>.pt`.
-    A state with the same fingerprint is continued; another one is replaced. Raises TrainingInterruptedError
+    A state with the same fingerprint is continued; another one is set aside. Raises TrainingInterruptedError
     after the state was saved, ValueError for a damaged state.
     """
     directory.mkdir(parents=True, exist_ok=True)
     state_path, log_path = directory / f"{name}.pt", directory / f"{name}.csv"
-    state = load_state(state_path, fingerprint)
+    ranks = Ranks()
+    state = ranks.first(lambda: resume(state_path, fingerprint, console.print))
     if state is not None:
         trainer.load_state_dict(state)
     if trainer.finished:
         return
-
-    ranks = Ranks()
 
     def save(path: Path = state_path) -> None:
         whole = trainer.state_dict() | {"fingerprint": fingerprint}

@@ -1,8 +1,9 @@
 """Recipes: all hyperparameters of a training run, in one TOML file. Loading one needs no torch."""
 
+import math
 import tomllib
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import dacite
 
 from edge_pretrain.cache import digest
+from edge_pretrain.recipe_values import merge, numbers, said, without_defaults
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -173,16 +175,6 @@ class Recipe:
         return digest([self.to_json(), seed])
 
 
-def without_defaults(table: Any) -> dict[str, Any]:
-    """The values of a recipe's dataclass, table by table."""
-    values = {
-        field.name: getattr(table, field.name)
-        for field in fields(table)
-        if field.default is MISSING or getattr(table, field.name) != field.default
-    }
-    return {k: without_defaults(v) if is_dataclass(v) else v for k, v in values.items()}
-
-
 def built_in() -> list[str]:
     """The names of the recipes that come with the package."""
     folder = resources.files("edge_pretrain") / "recipes"
@@ -221,15 +213,38 @@ def parse(
     """The recipe of that kind in a TOML text. Raises RecipeError; example: the file that it names."""
     try:
         values = tomllib.loads(text)
-        for change in changes:
-            _merge(values, tomllib.loads(change))
-        if texts is not None:
-            _merge(values, {"source": {"path": texts}})
-            if kind is not Recipe:
-                values.pop("corpus", None)
-        return _of(kind, values)
-    except (tomllib.TOMLDecodeError, dacite.DaciteError) as error:
-        raise RecipeError(f"{where}: {error}; {example} has every key") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where}: not TOML: {error}") from error
+    for change in changes:
+        try:
+            merge(values, tomllib.loads(change))
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(
+                f"--set {change}: {error}; write KEY=VALUE as TOML does, words in quotes: 'precision=\"bf16\"'"
+            ) from error
+    if texts is not None:
+        merge(values, {"source": {"path": texts}})
+        if kind is not Recipe:
+            values.pop("corpus", None)
+    try:
+        recipe = _of(kind, values)
+    except dacite.DaciteError as error:
+        raise RecipeError(
+            f"{where}: {said(error)}; {example} and docs/pretraining.md have every key"
+        ) from error
+    for key, value in numbers(values):
+        if isinstance(value, bool) or not math.isfinite(value):
+            raise RecipeError(f"{where}: {key} is {str(value).lower()}: write a number")
+    check_source(getattr(recipe, "source", None), where)
+    return recipe
+
+
+def check_source(source: SourceRecipe | None, where: str) -> None:
+    """Raises RecipeError."""
+    if source is not None and not source.path.strip():
+        raise RecipeError(f"{where}: source.path is empty: name the texts")
+    if source is not None and source.limit < 0:
+        raise RecipeError(f"{where}: source.limit is {source.limit}: documents at most, 0 for all")
 
 
 def recipe_of(values: dict[str, Any]) -> Recipe:
@@ -241,17 +256,10 @@ def _of(kind: type[Kind], values: dict[str, Any]) -> Kind:
     return dacite.from_dict(kind, values, dacite.Config(strict=True, cast=[tuple]))
 
 
-def _merge(values: dict[str, Any], change: dict[str, Any]) -> None:
-    for key, value in change.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
 def _check(recipe: Recipe, where: str) -> None:
     positive = {
-        "tokens.sequence_length": recipe.tokens.sequence_length - 1,
+        "tokens.sequence_length": recipe.tokens.sequence_length - 2,
+        "controls.learning_rate": recipe.controls.learning_rate,
         "microbatch": recipe.microbatch + 1,
         "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
         **{f"corpus.{key}": value + 1 for key, value in asdict(recipe.corpus).items()},
@@ -266,6 +274,12 @@ def _check(recipe: Recipe, where: str) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise RecipeError(f"{where}: {key} is too small")
+    for name, phase in asdict(recipe.phases).items():
+        for key in ("weight_decay", "memory_weight_decay", "final"):
+            if phase and phase.get(key, 0) < 0:
+                raise RecipeError(f"{where}: phases.{name}.{key} is below 0")
+    if recipe.anchor.head_dim % 2:
+        raise RecipeError(f"{where}: anchor.head_dim must be even, for rotary positions")
     check_memory(recipe.tree, recipe.memory, where)
     if recipe.tokens.sequence_length > recipe.anchor.context_length:
         raise RecipeError(f"{where}: tokens.sequence_length exceeds anchor.context_length")

@@ -47,10 +47,12 @@ def _files(path: Path, field: str) -> Iterator[str]:
 
 
 def _jsonl(path: Path, field: str) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
-                yield _text(json.loads(line)[field])
+                yield _text(json.loads(line.decode("utf-8-sig"))[field])
             except (ValueError, KeyError, TypeError) as error:
                 raise SourceError(f"{path}: line {number}: no text under {field!r}: {error}") from None
 

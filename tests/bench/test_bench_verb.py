@@ -15,7 +15,7 @@ from edge_bench.bench_verb.speeds import Test as Speed
 from edge_bench.bench_verb.speeds import row
 from edge_bench.bench_verb.tables import as_csv, as_jsonl, markdown
 from edge_runtime.cli.main import main
-from edge_runtime.errors import InvalidArgumentError
+from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,9 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(InvalidArgumentError, match="no prompt"):
         read_prompts(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(BadFormatError, match="not UTF-8"):
+        read_prompts(path)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +128,9 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
         (["-p", "0", "-n", "0"], "nothing to measure"),
         (["--prompts", "nowhere.txt"], "nowhere.txt"),
         (["--budget", "1B"], "budget"),
+        (["--save", "nowhere/record.json"], "nowhere is not a folder"),
+        (["--trace", "nowhere/trace.csv"], "nowhere is not a folder"),
+        (["--save", "."], "it is a folder"),
     ],
 )
 def test_what_it_refuses_is_one_line(

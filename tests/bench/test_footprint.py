@@ -112,6 +112,18 @@ def test_a_fraction_is_checked(tiny_bundle: Path, capsys: pytest.CaptureFixture[
     assert "--fraction 1.5" in capsys.readouterr().err
 
 
+def test_what_would_fail_at_the_end_is_refused_at_the_start(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_bench.footprint.verb.measure", lambda *_: pytest.fail("it measures"))
+    file = tmp_path / "file"
+    file.write_text("mine")
+    assert main(["footprint", str(tiny_bundle), "-o", str(file)]) == 1
+    assert capsys.readouterr().err == f"edge-runtime: {file}: file exists\n"
+    assert main(["footprint", str(tiny_bundle), "--seconds", "nan"]) == 1
+    assert "--seconds nan" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("_groups")
 def test_answers_fit_in_constant_anchor_fetched_and_slack(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -152,3 +152,22 @@ def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["simulate", "--trace", "nowhere.jsonl"]) == 1
     assert "no such trace" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--figure5", "--place", "sd-card"], "--place: --figure5 does not read it"),
+        (["--search", "--target-ms", "5"], "--target-ms: --search does not read it"),
+        (["--validate", "--budget", "1MB"], "--budget: --validate does not read it"),
+        (["--flash", "1GB"], "--flash: a run without --search does not read it"),
+        (["--prefill-ms", "nan"], "--prefill-ms nan: it must be finite"),
+        (["--search", "--deadline-ms", "inf"], "--deadline-ms inf: it must be finite"),
+        (["--target-ms", "0"], "--target-ms 0.0: it must be above 0"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], part: str
+) -> None:
+    assert main(["simulate", *arguments]) == 1
+    assert capsys.readouterr().err == f"edge-runtime: {part}\n"

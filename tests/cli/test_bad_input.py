@@ -164,6 +164,7 @@ def test_a_prompt_longer_than_the_context(tiny_bundle: Path, capsys: pytest.Capt
         (["--engine", "magic"], "magic"),
         (["--seed", "-4"], "seed"),
         (["--threads", "0"], "threads"),
+        (["--threads", "1000000000000"], "threads"),
     ],
 )
 def test_an_option_out_of_range(
@@ -175,6 +176,70 @@ def test_an_option_out_of_range(
 def test_no_bundle_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refuses(capsys, ["run", str(tmp_path / "nowhere"), PROMPT], "nowhere", "no such directory")
     refuses(capsys, ["run", str(tmp_path), PROMPT], "not a bundle")
+
+
+QUESTION = {
+    "prompt": PROMPT,
+    "answer": "72",
+    "entity": "Hafnium",
+    "fact": "atomic number",
+    "kind": "element",
+    "bucket": 0,
+    "rare": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"prompt": 5}, "'prompt' must be text"),
+        ({"answer": None}, "'answer' must be text"),
+        ({"bucket": "0"}, "'bucket' must be a whole number"),
+        ({"rare": "no"}, "'rare' must be true or false"),
+    ],
+)
+def test_a_question_of_the_wrong_kind(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict, part: str
+) -> None:
+    path = tmp_path / "questions.jsonl"
+    path.write_text(f"{json.dumps(QUESTION)}\n\n{json.dumps(QUESTION | change)}\n")
+    refuses(capsys, ["evaluate", str(tiny_bundle), str(path)], "line 3", part)
+
+
+def test_questions_that_a_table_or_a_line_could_be_confused_by(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    path = tmp_path / "questions.jsonl"
+    odd = {"entity": "[red]x[/blue]", "kind": "[/b]", "prompt": "A\u2028B"}
+    path.write_text(json.dumps(QUESTION | odd, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert main(["evaluate", str(tiny_bundle), str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "[red]x[/blue]" in " ".join(out.split())
+    assert err == ""  # to a file, not even the empty line of a bar that was not shown
+    path.write_bytes(b"\xff\xfe")
+    refuses(capsys, ["evaluate", str(tiny_bundle), str(path)], "questions.jsonl", "not UTF-8")
+    refuses(capsys, ["evaluate", str(tiny_bundle), str(path), "--limit", "-1"], "--limit -1")
+
+
+def test_what_the_system_refuses_names_the_file_first(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "none" / "out"
+    refuses(
+        capsys, ["personal", "export", str(tiny_bundle), "-o", "x", "--key-file", str(missing)], "no such"
+    )
+    refuses(capsys, ["report", str(missing)], f"edge-runtime: {missing}: no such file or directory")
+
+
+def test_too_little_memory_is_no_internal_error(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allocate(_: object) -> None:
+        raise MemoryError("Unable to allocate 14.0 TiB")
+
+    monkeypatch.setattr("edge_runtime.cli.inspect.Bundle.open", allocate)
+    refuses(capsys, ["inspect", str(tiny_bundle)], "out of memory: Unable to allocate 14.0 TiB")
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"prompt": "x"}'])

@@ -77,6 +77,11 @@ def test_a_bundle_without_a_reference(copy: Path, capsys: pytest.CaptureFixture[
     assert f"{copy}: it has no reference" in one_line(copy, capsys)
 
 
+def test_threads_out_of_range(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(copy), "--threads", "-2"]) == 1
+    assert capsys.readouterr().err == "edge-runtime: threads -2: it must be 1 to 1024\n"
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(b"\xff" * path.stat().st_size)
 

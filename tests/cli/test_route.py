@@ -85,7 +85,10 @@ def test_a_bundle_without_a_program_has_no_reference(
         (["a", "--compare", "b"], "PROMPT or --compare"),
         (["--compare", "/nonexistent/prompts.txt"], "no such file"),
         (["a", "--router", "other"], "'other'"),
-        (["a", "--top-paths", "0"], "0 paths"),
+        (["a", "--top-paths", "0"], "--top-paths 0"),
+        (["a", "--top-paths", "-1"], "--top-paths -1"),
+        (["--compare", "b", "--router", "static"], "--compare takes every router"),
+        (["--compare", "b", "--top-paths", "1"], "--compare takes every router"),
         (["a", "--threads", "0"], "threads"),
     ],
 )

@@ -6,11 +6,13 @@ import io
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from edge_runtime.cli.main import main
+from edge_runtime.cli.main import OTHERS, main
+from edge_runtime.cli.verb import ENTRY_POINT_GROUP
 
 PROMPT = "Hafnium. Hafnium is a transition metal in period 6 of the periodic table. Its atomic number is"
 REQUIRED = {
@@ -73,6 +75,28 @@ def test_chat_goes_on_until_the_input_ends(
     assert out.count("\n") >= 2
     assert "first token" in err
     assert "shorten it; /reset starts a new conversation" in err
+
+
+def test_stats_before_the_first_turn_are_not_zeros(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/stats\n"))
+    assert main(["chat", str(tiny_bundle)]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == "no turn yet"
+
+
+@pytest.mark.parametrize("verb", [["run", "-", "--json"], ["chat"]])
+def test_input_that_is_not_utf8_is_answered(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    text = io.TextIOWrapper(io.BytesIO(b"Radium \xff is\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", text)
+    name, *more = verb
+    assert main([name, str(tiny_bundle), *more, "--max-tokens", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "edge-runtime: " not in err
+    if "--json" in more:
+        assert json.loads(out)["prompt"].encode() == "Radium \ufffd is".encode()
 
 
 def test_inspect_shows_levels_and_files(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,3 +167,9 @@ def test_help_lists_the_verbs_of_other_packages(capsys: pytest.CaptureFixture[st
         main(["--help"])
     out = capsys.readouterr().out
     assert all(verb in out for verb in ("run", "chat", "evaluate", "inspect", "verify", "pretrain", "export"))
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_help_says_of_other_packages_verbs_what_they_say_themselves(name: str) -> None:
+    (entry,) = metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
+    assert entry.load().help == OTHERS[name]

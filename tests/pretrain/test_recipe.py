@@ -8,6 +8,7 @@ from tiny_recipe import TINY
 
 from edge_pretrain.memories import MemoryConfig
 from edge_pretrain.model import PAPER_ANCHORS
+from edge_pretrain.posthoc.recipe import load_posthoc_recipe
 from edge_pretrain.recipe import RecipeError, built_in, load_recipe, recipe_of
 
 
@@ -46,6 +47,12 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path):
         ("context_length = 96", "context_length = 32", "exceeds anchor.context_length"),
         ("[phases.anchor]\nsteps = 6", "[phases.anchor]\nsteps = 0", r"phases\.anchor\.steps is too small"),
         ("places = 0", "places = -1", r"corpus\.places is too small"),
+        ("zipf = 1.0", "zipf = nan", r"corpus\.zipf is nan"),
+        ("fanout = 4", "fanout = true", r"tree\.fanout is true"),
+        ("rows = [2, 4]", 'rows = [2, 4]\nkind = "kvv"', r"must be one of ffn, .*kv"),
+        ("fanout = 4", "fanuot = 4", "unknown key fanuot|tree.fanout is missing"),
+        ("[tree]", '[source]\npath = " "\n[tree]', r"source\.path is empty"),
+        ("[tree]", '[source]\npath = "x"\nlimit = -1\n[tree]', r"source\.limit is -1"),
     ],
 )
 def test_a_bad_recipe_is_refused_with_one_line(tmp_path: Path, old: str, new: str, says: str):
@@ -55,6 +62,28 @@ def test_a_bad_recipe_is_refused_with_one_line(tmp_path: Path, old: str, new: st
         load_recipe(path)
     assert str(caught.value).startswith(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("phases.cotrain.learning_rate = inf", r"phases\.cotrain\.learning_rate is inf"),
+        ("phases.anchor.weight_decay = -1.0", r"phases\.anchor\.weight_decay is below 0"),
+        ("controls.learning_rate = -1.0", r"controls\.learning_rate is too small"),
+        ("tokens.sequence_length = 2", r"tokens\.sequence_length is too small"),
+        ("anchor.head_dim = 15", r"anchor\.head_dim must be even"),
+        ("precision = bf16", r"^--set precision = bf16: .*words in quotes"),
+        ("microbach = 3", "unknown key microbach; .*docs/pretraining.md"),
+    ],
+)
+def test_a_bad_change_is_refused(tmp_path: Path, change: str, says: str):
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(write(tmp_path, TINY), [change])
+
+
+def test_memories_of_another_anchor_refuse_a_microbatch_below_0():
+    with pytest.raises(RecipeError, match="microbatch is too small"):
+        load_posthoc_recipe(None, ["microbatch = -1"])
 
 
 def test_an_unknown_name_lists_the_recipes():

@@ -60,6 +60,7 @@ def test_a_hugging_face_dataset_is_streamed(tmp_path: Path, monkeypatch: pytest.
         (b'{"text": 3}\n', "a.jsonl", "line 1: no text under 'text': int is not text"),
         (b'{"body": "x"}\n', "a.jsonl", "line 1: no text under 'text'"),
         (b"{", "a.jsonl", "line 1"),
+        (b'{"text": "x"}\n\xff\xfe\n', "a.jsonl", "a.jsonl: line 2: no text under 'text'"),
         (b"PAR1", "a.parquet", "no texts in column 'text'"),
         (b"\xff\xfe", "a.txt", "not readable as UTF-8"),
         (b"x", "a.csv", "not a known form"),
@@ -73,6 +74,11 @@ def test_a_bad_source_is_one_line(tmp_path: Path, content: bytes | None, name: s
     with pytest.raises(SourceError, match=says) as caught:
         list(documents(str(tmp_path / name)))
     assert "\n" not in str(caught.value)
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_documents(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "x"}\n\n{"text": "y"}\n\n')
+    assert list(documents(str(tmp_path / "a.jsonl"))) == ["x", "y"]
 
 
 def test_windows_cover_the_documents_and_a_stopped_run_goes_on_at_the_missing_shard(

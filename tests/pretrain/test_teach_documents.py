@@ -10,8 +10,11 @@ import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 
 from edge_pretrain.teach.documents import Document, read_folder, sections, split
-from edge_pretrain.teach.pages import main, write_pages
-from edge_runtime.errors import EdgeRuntimeError
+from edge_pretrain.teach.examination import Asked, read_asked
+from edge_pretrain.teach.pages import main as pages
+from edge_pretrain.teach.pages import write_pages
+from edge_runtime.cli.main import main
+from edge_runtime.errors import BadFormatError, EdgeRuntimeError
 
 
 def of(text: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -89,6 +92,42 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, data: bytes, par
         read_folder(tmp_path / "none")
 
 
+def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "A\u2028B."}\n\n"C."\n', encoding="utf-8")
+    (document,) = read_folder(tmp_path)
+    assert document.text == "A\u2028B.\n\nC."
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfA title\n")
+    assert read_folder(tmp_path)[0].text == "A title\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["--other-questions", "q"], "--other-questions are asked beside --questions"),
+        (["--into", "leaf", "--rows", "8"], "--rows is of a personal level"),
+        (["--learning-rate", "inf"], "both finite"),
+        (["--penalty", "nan"], "both finite"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], part: str
+) -> None:
+    assert main(["teach", str(tiny_bundle), "folder", "-o", "out", *arguments]) == 1
+    assert part in capsys.readouterr().err
+
+
+def test_questions_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\xff")
+    with pytest.raises(BadFormatError, match="not UTF-8"):
+        read_asked(path)
+    path.write_text('{"prompt": "A\u2028B", "answer": "C"}\n\n', encoding="utf-8")
+    assert read_asked(path) == [Asked("A\u2028B", "C")]
+
+
 def test_pages_hold_the_facts_and_none_of_the_questions(tmp_path: Path) -> None:
     write_pages(tmp_path / "pages", 2, 2, 3, seed=4)
     found = split(read_folder(tmp_path / "pages"))
@@ -107,6 +146,6 @@ def test_pages_that_cannot_be_written_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["-o", str(tmp_path / "file/pages")]) == 1
+    assert pages(["-o", str(tmp_path / "file/pages")]) == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line == f"{tmp_path / 'file/pages'}: Not a directory: name another folder with -o"

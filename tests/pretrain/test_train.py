@@ -1,6 +1,8 @@
 import copy
+import io
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,30 @@ def test_a_finished_phase_is_not_trained_again_and_another_configuration_is(tmp_
     other = make_trainer(False)
     run_phase(other, tmp_path, "phase", "g", 100, QUIET)
     assert other.finished
+
+
+def test_another_recipe_sets_a_state_aside_and_the_first_finds_it_again(tmp_path: Path):
+    console = Console(file=io.StringIO(), width=200)
+    for fingerprint in ("f", "g"):
+        stopped = make_trainer(False)
+        step = stopped.train_step
+
+        def stop_at_once(step: Callable[[], tuple[float, float]] = step) -> tuple[float, float]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return step()
+
+        stopped.train_step = stop_at_once  # type: ignore[method-assign]
+        with pytest.raises(TrainingInterruptedError):
+            run_phase(stopped, tmp_path, "phase", fingerprint, 100, console)
+    assert "phase.pt: of another recipe or seed; kept as phase.f.pt" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert (tmp_path / "phase.f.csv").exists()
+    again = make_trainer(False)
+    steps: list[int] = []
+    step = again.train_step
+    again.train_step = lambda: (steps.append(again.step), step())[1]  # type: ignore[method-assign]
+    run_phase(again, tmp_path, "phase", "f", 100, console)
+    assert steps[0] == 1
+    assert (tmp_path / "phase.g.pt").exists()
 
 
 def test_a_damaged_state_is_refused_with_one_line(tmp_path: Path):

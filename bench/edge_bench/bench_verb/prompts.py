@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from edge_runtime.errors import InvalidArgumentError
+from edge_runtime.lines import text_lines
 
 # Far apart, so that they are routed to different blocks, and some near each other, so that blocks are met again.
 PROMPTS = (
@@ -23,14 +24,13 @@ PROMPTS = (
 def read_prompts(path: Path | None) -> list[str]:
     """Of a file: a prompt a line, or JSON lines with a key `prompt`; the list above where there is none.
 
-    Raises InvalidArgumentError where the file has none, or a line without its prompt.
+    Raises NotFoundError or BadFormatError where it is no text file, InvalidArgumentError where the file has none, or a
+    line without its prompt.
     """
     if path is None:
         return list(PROMPTS)
     prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in text_lines(path, "prompts, one a line, or JSON lines with a key 'prompt'"):
         if path.suffix in (".jsonl", ".json"):
             try:
                 prompts.append(str(json.loads(line)["prompt"]))

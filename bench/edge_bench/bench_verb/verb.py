@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from edge_bench.command import progress, require_linux, verb_command
+from edge_bench.command import check_folder, progress, require_linux, verb_command
 from edge_runtime.cli.options import BUDGET_HELP
 from edge_runtime.cli.verb import Verb
 from edge_runtime.errors import InvalidArgumentError
@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_bench.bench_verb.speeds import Test
     from edge_bench.bench_verb.tables import as_csv, as_jsonl, markdown
 
+    check_folder(arguments.save)
+    check_folder(arguments.trace)
     prompt = DEFAULT_PROMPT if arguments.n_prompt is None else arguments.n_prompt
     generate = DEFAULT_GENERATE if arguments.n_gen is None else arguments.n_gen
     if not prompt and not generate:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
     require_linux()
     if not 0 < arguments.fraction <= 1:
         raise InvalidArgumentError(f"--fraction {arguments.fraction}: it is more than 0 and at most 1")
+    if not 0 < arguments.seconds < math.inf:
+        raise InvalidArgumentError(f"--seconds {arguments.seconds}: it is more than 0, and finite")
+    arguments.out.mkdir(parents=True, exist_ok=True)
     from edge_bench.footprint.draw import draw
     from edge_bench.footprint.tables import markdown
 
     record = measure(arguments, verb_command("footprint"))
-    arguments.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     (arguments.out / "footprint.json").write_text(text + "\n", encoding="utf-8")
     draw(record, arguments.out / "footprint.png")

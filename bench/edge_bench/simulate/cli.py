@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from edge_bench.banks import PAPER
 from edge_runtime.cli.verb import Verb
-from edge_runtime.errors import UnsupportedError
+from edge_runtime.errors import InvalidArgumentError, UnsupportedError
 from edge_runtime.pager import parse_budget
 
 DTYPES = ("f16", "i8", "i4")
@@ -85,11 +86,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+# What each kind of run reads; an option of another one is refused, not ignored.
+BANK = {"anchor", "place", "budget", "prompts", "seed"}
+READ = {
+    "figure5": set[str](),
+    "validate": {"seed"},
+    "search": BANK | {"deadline_ms", "flash"},
+    "answers": BANK
+    | {"dtype", "eviction", "prefetch", "prefill_ms", "trace", "prompts_a_day", "updates_a_day"}
+    | {"target_ms", "policies"},
+}
+EVERY = {"figure5", "validate", "search", "json", "output"}
+
+
+def kind_of(arguments: argparse.Namespace) -> str:
+    return next((kind for kind in ("figure5", "validate", "search") if getattr(arguments, kind)), "answers")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    kind = kind_of(arguments)
+    mode = "a run without --search" if kind == "answers" else f"--{kind}"
+    for name, value in vars(parser.parse_args([])).items():
+        given = getattr(arguments, name)
+        option = f"--{name.replace('_', '-')}"
+        if name not in EVERY | READ[kind] and given != value:
+            raise InvalidArgumentError(f"{option}: {mode} does not read it")
+        if isinstance(given, float) and not math.isfinite(given):
+            raise InvalidArgumentError(f"{option} {given}: it must be finite")
+    if arguments.target_ms is not None and arguments.target_ms <= 0:
+        raise InvalidArgumentError(f"--target-ms {arguments.target_ms}: it must be above 0")
+    if arguments.output is not None:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def _files(output: Path | None) -> Iterator[Path]:
     """Where level files go: beside the results, to be used again, or nowhere."""
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         yield output / "banks"
         return
     with tempfile.TemporaryDirectory() as directory:
@@ -145,6 +180,7 @@ def _search(arguments: argparse.Namespace, console: Console) -> tuple[dict[str, 
 def run(arguments: argparse.Namespace) -> int:
     if sys.platform != "linux":
         raise UnsupportedError("simulate needs the benchmarks' native half, which needs Linux")
+    _check(arguments)
     from edge_bench.simulate import draw, figure5, record, tables, validate
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -152,22 +188,19 @@ def run(arguments: argparse.Namespace) -> int:
     def progress(text: str) -> None:
         console.print(f"simulate: {text}")
 
-    if arguments.figure5:
-        kind = "figure5"
+    kind = kind_of(arguments)
+    if kind == "figure5":
         with _files(arguments.output) as directory:
             result, configuration = figure5.run(directory, ROUNDS, progress), {"rounds": ROUNDS}
-    elif arguments.validate:
-        kind = "validate"
+    elif kind == "validate":
         with _files(arguments.output) as directory:
             result, configuration = (
                 validate.run(directory, arguments.seed, progress),
                 {"seed": arguments.seed},
             )
-    elif arguments.search:
-        kind = "search"
+    elif kind == "search":
         result, configuration = _search(arguments, console)
     else:
-        kind = "answers"
         result, configuration = _answers(arguments)
     command = shlex.join(["edge-runtime", *sys.argv[1:]])
     whole = record.complete(kind, result, configuration, command)

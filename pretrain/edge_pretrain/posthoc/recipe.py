@@ -18,8 +18,8 @@ from edge_pretrain.recipe import (
     check_memory,
     parse,
     read_recipe,
-    without_defaults,
 )
+from edge_pretrain.recipe_values import without_defaults
 
 DEFAULT = "recipe.toml"
 
@@ -70,6 +70,7 @@ def load_posthoc_recipe(
     if recipe.source is not None and recipe.source.tokenizer:
         raise RecipeError(f"{where}: source.tokenizer: a Hugging Face anchor brings its own")
     positive: dict[str, float] = {
+        "microbatch": recipe.microbatch + 1,
         "texts.sequence_length": recipe.texts.sequence_length - 2,
         "texts.held_out": recipe.texts.held_out,
         **{

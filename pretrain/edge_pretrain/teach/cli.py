@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_runtime.errors import BadFormatError, InvalidArgumentError
 
 INTERRUPTED = 130
 OTHER_QUESTIONS = 300
+ROWS = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="personal",
         help="fresh blocks in a level of their own, or the bank's own blocks (default: personal)",
     )
-    parser.add_argument("--rows", type=int, default=16, help="of a personal block and layer (default: 16)")
+    parser.add_argument("--rows", type=int, help=f"of a personal block and layer (default: {ROWS})")
     parser.add_argument("--epochs", type=int, default=20, help="over the documents (default: 20)")
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="default: 0.01")
     parser.add_argument(
@@ -74,10 +76,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if min(arguments.rows, arguments.epochs, arguments.threads) < 1 or arguments.seed < 0:
+    rows = ROWS if arguments.rows is None else arguments.rows
+    if min(rows, arguments.epochs, arguments.threads) < 1 or arguments.seed < 0:
         raise InvalidArgumentError("--rows, --epochs and --threads must be 1 or more, and --seed 0 or more")
-    if not (arguments.learning_rate > 0 and arguments.penalty >= 0):
-        raise InvalidArgumentError("--learning-rate must be above 0, and --penalty 0 or more")
+    if not (0 < arguments.learning_rate < math.inf and 0 <= arguments.penalty < math.inf):
+        raise InvalidArgumentError(
+            "--learning-rate must be above 0, and --penalty 0 or more, and both finite"
+        )
+    if arguments.other_questions is not None and arguments.questions is None:
+        raise InvalidArgumentError("--other-questions are asked beside --questions: give both")
+    if arguments.into == "leaf" and arguments.rows is not None:
+        raise InvalidArgumentError("--rows is of a personal level: --into leaf trains blocks as they are")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -112,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.checkpoint,
         arguments.replay,
         arguments.into,
-        arguments.rows,
+        ROWS if arguments.rows is None else arguments.rows,
         arguments.threads,
         config,
     )

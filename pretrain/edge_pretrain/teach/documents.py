@@ -73,13 +73,15 @@ def _text(path: Path, data: bytes) -> str:
     if suffix == ".pdf":
         return _pdf_text(path)
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadFormatError(f"{path}: not UTF-8 text") from None
     if suffix != ".jsonl":
         return text
     records = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
             records.append(record if isinstance(record, str) else str(record["text"]))

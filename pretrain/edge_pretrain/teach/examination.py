@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.cli.evaluate import is_right
-from edge_runtime.errors import BadFormatError, NotFoundError
+from edge_runtime.errors import BadFormatError
+from edge_runtime.lines import text_lines
 from edge_runtime.runtime import Runtime
 
 
@@ -21,10 +22,8 @@ class Asked:
 
 def read_asked(path: Path, limit: int | None = None, seed: int = 0) -> list[Asked]:
     """The questions of a file, one JSON object a line with `prompt` and `answer`; of many, `limit` drawn by `seed`."""
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such file")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in text_lines(path, "questions, a JSON object a line with prompt and answer"):
         try:
             record = json.loads(line)
             found.append(Asked(str(record["prompt"]), str(record["answer"])))

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from edge_pretrain.teach.documents import read_folder
 from edge_pretrain.teach.placement import Routing
 from edge_runtime.cli.evaluate import is_right
-from edge_runtime.errors import BadFormatError, NotFoundError
+from edge_runtime.errors import BadFormatError
+from edge_runtime.lines import text_lines
 from edge_runtime.runtime import Runtime
 
 WAYS = {"anchor": (False, False), "memory": (False, True), "RAG": (True, False), "RAG + memory": (True, True)}
@@ -60,10 +61,8 @@ class Library:
 
 def read_records(path: Path, limit: int) -> list[dict[str, str]]:
     """prompt and answer of each line; of BoolQ's `query`, `choices` and `gold`, the passage as well."""
-    if not path.is_file():
-        raise NotFoundError(f"{path}: no such file")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[:limit], start=1):
+    for number, line in text_lines(path, "questions, a JSON object a line")[:limit]:
         try:
             record = json.loads(line)
             if "query" in record:
