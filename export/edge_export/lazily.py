@@ -2,7 +2,7 @@
 
 A graph module writes itself out as Python and compiles it whenever its graph is assigned. ExecuTorch's partitioning
 assigns the whole program's once for each delegate and once more to log it: with an anchor of 35 layers, 141 delegates
-in steps that each grow with all layers, and most of the time of lowering. Its passes interpret graphs instead.
+in steps that each grow with all layers. Its passes interpret graphs instead.
 """
 
 from __future__ import annotations
