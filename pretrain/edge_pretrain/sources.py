@@ -15,6 +15,7 @@ from mmap_ninja import RaggedMmap
 from tokenizers import Tokenizer
 
 from edge_pretrain.cache import cached
+from edge_runtime.text import readable
 
 SHARD = 10_000  # documents
 ENCODED = 256  # documents at once: what a tokenizer returns is many times their tokens
@@ -60,7 +61,7 @@ def _jsonl(path: Path, field: str) -> Iterator[str]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{type(value).__name__} is not text")
-    return value
+    return value if value.isascii() else readable(value)
 
 
 def _parquet(path: Path, field: str) -> Iterator[str]:

@@ -81,6 +81,11 @@ def test_blank_lines_and_a_byte_order_mark_are_no_documents(tmp_path: Path):
     assert list(documents(str(tmp_path / "a.jsonl"))) == ["x", "y"]
 
 
+def test_half_a_character_is_replaced(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\ud800b"}\n')
+    assert list(documents(str(tmp_path / "a.jsonl"))) == ["a\ufffdb"]
+
+
 def test_windows_cover_the_documents_and_a_stopped_run_goes_on_at_the_missing_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -98,6 +98,11 @@ def test_lines_of_json_end_at_line_feeds_alone(tmp_path: Path) -> None:
     assert document.text == "A\u2028B.\n\nC."
 
 
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a\\ud800b"}\n')
+    assert read_folder(tmp_path)[0].text == "a\ufffdb"
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfA title\n")
     assert read_folder(tmp_path)[0].text == "A title\n"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import BadFormatError, InvalidArgumentError, NotFoundError, UnsupportedError
+from edge_runtime.text import readable
 
 SUFFIXES = (".txt", ".md", ".jsonl", ".pdf")
 TITLE_WORDS = 12  # a longer first line is text
@@ -84,7 +85,7 @@ def _text(path: Path, data: bytes) -> str:
             continue
         try:
             record = json.loads(line)
-            records.append(record if isinstance(record, str) else str(record["text"]))
+            records.append(readable(record if isinstance(record, str) else str(record["text"])))
         except (ValueError, KeyError, TypeError):
             raise BadFormatError(
                 f'{path}: line {number} is neither a string nor an object with "text"'
