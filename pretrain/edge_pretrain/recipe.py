@@ -12,6 +12,7 @@ import dacite
 
 from edge_pretrain.cache import digest
 from edge_pretrain.recipe_values import merge, numbers, said, without_defaults
+from edge_pretrain.sources import sizes_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -171,8 +172,13 @@ class Recipe:
         return without_defaults(self)
 
     def fingerprint(self, seed: int) -> str:
-        """Names what a training with this recipe and seed makes."""
-        return digest([self.to_json(), seed])
+        """Names what a training with this recipe and seed makes, of the texts that its source holds now."""
+        return training_digest(self.to_json(), self.source, seed)
+
+
+def training_digest(values: dict[str, Any], source: SourceRecipe | None, seed: int) -> str:
+    """Names a training by its recipe's values, its seed and the names and sizes of its source's files."""
+    return digest([values, seed, *([] if source is None else [sizes_of(source.path)])])
 
 
 def built_in() -> list[str]:

@@ -167,8 +167,16 @@ class WindowTexts(Sequence[str]):
 
 def state_of(source: str) -> list[tuple[str, int, int]]:
     """What tells that a source on this machine has changed: its files' names, bytes and times. Empty for hf:."""
+    return [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in _known_files(source)]
+
+
+def sizes_of(source: str) -> list[tuple[str, int]]:
+    """The same without what differs between machines that have copies: names below the source, and bytes."""
+    return [(str(file.relative_to(source)), file.stat().st_size) for file in _known_files(source)]
+
+
+def _known_files(source: str) -> list[Path]:
     path = Path(source)
     if source.startswith("hf:") or not path.exists():
         return []
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in _READERS)
-    return [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in _READERS)

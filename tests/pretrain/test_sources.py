@@ -7,7 +7,8 @@ from tiny_recipe import TINY
 from tokenizers import Tokenizer
 
 from edge_pretrain import checkpoint, sources
-from edge_pretrain.sources import SourceError, Windows, documents, window_shards
+from edge_pretrain.recipe import SourceRecipe, training_digest
+from edge_pretrain.sources import SourceError, Windows, documents, sizes_of, window_shards
 from edge_pretrain.tokenizer import open_tokenizer, train_tokenizer
 
 TEXTS = [f"Town {i}. Town {i} is a place in the north. It has {37 * i} people." for i in range(40)]
@@ -148,3 +149,18 @@ def test_a_recipe_trains_on_a_source(tmp_path: Path, existing: bool):
     if existing:
         assert loaded.tokenizer.to_str() == Tokenizer.from_file(str(tmp_path / "tokenizer.json")).to_str()
     assert any(np.any(block[:, :, 2].numpy()) for block in loaded.memories.levels.values())
+
+
+def test_a_training_is_named_by_its_texts_wherever_they_lie(tmp_path: Path):
+    folders = [folder(tmp_path / name) for name in ("here", "there")]
+
+    def named(path: Path) -> str:
+        return training_digest({"tokens": 1}, SourceRecipe(str(path)), 0)
+
+    assert sizes_of(str(folders[0])) == sizes_of(str(folders[1]))
+    assert sizes_of("hf:some/corpus") == []
+    before = named(folders[0])
+    (folders[0] / "new.txt").write_text("Town 99.")
+    assert named(folders[0]) != before, "one text more"
+    (folders[0] / "new.txt").unlink()
+    assert named(folders[0]) == before

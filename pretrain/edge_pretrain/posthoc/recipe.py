@@ -18,6 +18,7 @@ from edge_pretrain.recipe import (
     check_memory,
     parse,
     read_recipe,
+    training_digest,
 )
 from edge_pretrain.recipe_values import without_defaults
 
@@ -50,7 +51,7 @@ class PosthocRecipe:
         return without_defaults(self)
 
     def fingerprint(self, seed: int) -> str:
-        return digest([self.to_json(), seed])
+        return training_digest(self.to_json(), self.source, seed)
 
 
 def load_posthoc_recipe(
