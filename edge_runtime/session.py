@@ -214,8 +214,8 @@ class Session:
         left = self._context.context_length - len(self._tokens)
         if len(ids) > left:
             raise ContextOverflowError(
-                f"the prompt has {len(ids)} tokens, and of the context's {self._context.context_length} "
-                f"{left} are left: shorten it"
+                f"the prompt has {len(ids)} tokens, and {left} are left of the context's "
+                f"{self._context.context_length}: shorten it"
             )
         return ids
 

@@ -15,10 +15,11 @@ from edge_export.inputs import Inputs, Memories, load_inputs
 from edge_export.quiet import quiet_libraries
 from edge_export.reference import write_reference
 from edge_export.routers import write_routers
-from edge_export.source import ExportConfig, Source
+from edge_export.source import ExportConfig, Source, bank_dtypes
 from edge_runtime import _core
 from edge_runtime.bank import LevelReader
 from edge_runtime.engines import check_memory_kind
+from edge_runtime.errors import InvalidArgumentError
 
 Report = Callable[[str], None]
 VERSIONED = ("edge-runtime", "torch", "executorch", "transformers", "tokenizers", "safetensors", "numpy")
@@ -147,6 +148,9 @@ def export_bundle(source: Source, out: Path, config: ExportConfig, report: Repor
     inputs = load_inputs(source, config.context_length)
     for engine, flavour in config.programs:
         check_memory_kind(inputs.memory_kind, f"{engine}/{flavour}")
+    levels = {level for level, _ in inputs.memories.config.levels} if inputs.memories is not None else set()
+    if unknown := sorted(set(bank_dtypes(config.memory_dtype)[1]) - levels):
+        raise InvalidArgumentError(f"--memory-dtype {config.memory_dtype}: there is no memory at level {unknown[0]}")
     partial, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     provenance = {

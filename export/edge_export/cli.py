@@ -183,6 +183,8 @@ def _programs(
             there = ["portable"]
         wanted = [flavour for flavour in flavours if flavour in there] or there[:1]
         chosen += [(engine, flavour) for flavour in wanted]
+    if unused := sorted(set(flavours) - {flavour for _, flavour in chosen}):
+        raise InvalidArgumentError(f"--flavour {unused[0]}: none of {', '.join(engines)} has it")
     return tuple(chosen)
 
 

@@ -108,7 +108,7 @@ def test_a_budget_too_small_names_the_smallest_that_works(tiny_bundle: Path) -> 
 
 def test_a_prompt_too_long_is_refused_before_anything_is_read(session: Session) -> None:
     before = session.runtime.pager.stats()["fetches"]  # type: ignore[union-attr]
-    with pytest.raises(ContextOverflowError, match=r"tokens, and of the context's 96 96 are left"):
+    with pytest.raises(ContextOverflowError, match=r"tokens, and 96 are left of the context's 96"):
         answer(session, "word " * 300)
     assert session.runtime.pager.stats()["fetches"] == before  # type: ignore[union-attr]
     answer(session, PROMPT)

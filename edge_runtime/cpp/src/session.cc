@@ -102,9 +102,9 @@ Status Session::do_prefill(std::span<const std::uint32_t> tokens) {
   if (tokens.empty()) return fail(ErrorCode::kInvalidArgument, "no tokens: a call takes at least one");
   const std::size_t left = runtime_->bundle().anchor.context_length - context_.position();
   if (tokens.size() > left) {
-    return fail(ErrorCode::kInvalidArgument, std::to_string(tokens.size()) + " tokens, and of the context's " +
-                                                 std::to_string(runtime_->bundle().anchor.context_length) + " " +
-                                                 std::to_string(left) + " are left: shorten the prompt");
+    return fail(ErrorCode::kInvalidArgument,
+                std::to_string(tokens.size()) + " tokens, and " + std::to_string(left) + " are left of the context's " +
+                    std::to_string(runtime_->bundle().anchor.context_length) + ": shorten the prompt");
   }
   if (tokens_.empty()) {
     made_with_ = nodes_;
