@@ -53,9 +53,11 @@ def texts(checkpoint: Path, asked: int) -> tuple[list[list[int]], list[list[int]
 
     tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    tokens = config["tokens"]
+    bos = [tokens["bos"]] if tokens["add_bos"] and tokens["bos"] is not None else []
     found = [
         [
-            config["tokens"]["bos"],
+            *bos,
             *tokenizer.encode(f"{one.prompt} {one.answer}.", add_special_tokens=False).ids,
         ]
         for one in read_questions(checkpoint / "questions.jsonl", None)

@@ -48,7 +48,8 @@ class Attempts:
 
     def __call__(self, limit: int | None) -> Trial:
         """Raises UnsupportedError where no group can be made."""
-        trial = _attempt(self._one, self._memory, limit, HOPELESS * self._fastest)
+        least = 0.0 if limit is None else HOPELESS * self._fastest
+        trial = _attempt(self._one, self._memory, limit, least)
         if limit is None:
             self._fastest = max(self._fastest, trial.requests_per_s)
         return trial
