@@ -150,7 +150,9 @@ def export_bundle(source: Source, out: Path, config: ExportConfig, report: Repor
         check_memory_kind(inputs.memory_kind, f"{engine}/{flavour}")
     levels = {level for level, _ in inputs.memories.config.levels} if inputs.memories is not None else set()
     if unknown := sorted(set(bank_dtypes(config.memory_dtype)[1]) - levels):
-        raise InvalidArgumentError(f"--memory-dtype {config.memory_dtype}: there is no memory at level {unknown[0]}")
+        raise InvalidArgumentError(
+            f"--memory-dtype {config.memory_dtype}: there is no memory at level {unknown[0]}"
+        )
     partial, old = (out.with_name(f"{out.name}.{suffix}") for suffix in ("partial", "old"))
     shutil.rmtree(partial, ignore_errors=True)
     provenance = {
