@@ -12,7 +12,7 @@ from edge_bench import machine
 from edge_bench.banks import PAPER
 from edge_bench.bench_verb.verb import count
 from edge_bench.command import guarded, say
-from edge_bench.peers.contenders import PEERS
+from edge_bench.peers import contenders
 from edge_runtime.cli.main import Parser
 
 PROGRAM = "edge_bench.peers"
@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     named = tuple(dict.fromkeys(name for name in arguments.only.split(",") if name))
     plan = Plan(
         model=arguments.model,
-        peers=named or tuple(PEERS),
+        peers=named or tuple(contenders.PEERS),
         named=bool(named),
         quick=arguments.quick,
         threads=arguments.threads,
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only",
         default="",
         metavar="PEER,...",
-        help=f"of {', '.join(PEERS)}; then each must run (default: all that run here)",
+        help=f"of {', '.join(contenders.PEERS)}; then each must run (default: all that run here)",
     )
     parser.add_argument(
         "--quick",

@@ -16,6 +16,7 @@ STATES = ("cold", "preloaded", "resident")
 """Of what is swapped in: nowhere in memory; in the page cache; wherever the runtime keeps it ready for use."""
 TOKENS = 9
 COLD = 0.05  # of the bytes may be in the page cache
+TABLES = 2**20  # bytes that may be, too: the level files' tables, which a pager maps
 
 
 class Swap(TypedDict):
@@ -31,9 +32,11 @@ def prepare(state: str, files: Sequence[Path]) -> None:
         warm(files)
         return
     drop(files)
-    left = cached_bytes(whole(files)) / sum(file.stat().st_size for file in files)
-    if left > COLD:
-        raise EdgeRuntimeError(f"{files[0]}: {left:.0%} stay in the page cache: another process maps it")
+    left, size = cached_bytes(whole(files)), sum(file.stat().st_size for file in files)
+    if left > COLD * size + TABLES:
+        raise EdgeRuntimeError(
+            f"{files[0]}: {left / size:.0%} stay in the page cache: another process maps it"
+        )
 
 
 def timed_swap(swap: Callable[[], None], token: Callable[[], object]) -> Swap:
