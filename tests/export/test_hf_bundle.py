@@ -75,6 +75,8 @@ def bundle(folder: Path) -> Bundle:
         "paged,portable",
         "--memory-dtype",
         "f32",
+        "--anchor-dtype",
+        "f32",
         "--routers",
         "minilm-onnx",
     ]

@@ -139,7 +139,8 @@ def test_from_a_folder_to_an_answered_prompt(
 ) -> None:
     save(case, tmp_path / "anchor")
     out = tmp_path / "out.bundle"
-    assert main(["export", str(tmp_path / "anchor"), "-o", str(out), "--to", "native"]) == 0
+    dtype = ["--anchor-dtype", "f32"]
+    assert main(["export", str(tmp_path / "anchor"), "-o", str(out), "--to", "native", *dtype]) == 0
     with Session.open(out, engine="native") as session:
         assert "".join(session.generate("Hafnium is a metal.", max_tokens=5, stop=[])) is not None
         assert session.stats.generated_tokens > 0
