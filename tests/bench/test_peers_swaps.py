@@ -25,6 +25,7 @@ def check_swaps(row: dict[str, Any], record: dict[str, Any]) -> None:
     assert text.count(f"| {row['name']} |") == 1  # among the swaps, not the speeds
 
 
+@pytest.mark.slow
 def test_executorch_loads_its_program_anew_and_an_adapter_from_a_file(
     toy: None,
     tiny_bundle: Path,
