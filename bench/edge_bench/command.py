@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.cli.main import FAILURE, INTERRUPTED, Parser, one_line_of_system
 from edge_runtime.errors import EdgeRuntimeError, InvalidArgumentError, UnsupportedError
@@ -43,6 +45,16 @@ def check_folder(path: Path | None) -> None:
         raise InvalidArgumentError(f"{path}: {path.parent} is not a folder that can be written to")
     if path is not None and path.is_dir():
         raise InvalidArgumentError(f"{path}: it is a folder: name a file")
+
+
+def tell(
+    record: dict[str, Any], as_json: bool, save: Path | None, tables: Callable[[dict[str, Any]], str]
+) -> None:
+    """Writes a record to `save`, if that is given, and prints it, or what `tables` makes of it."""
+    text = json.dumps(record, indent=1) + "\n"
+    if save is not None:
+        save.write_text(text, encoding="utf-8")
+    sys.stdout.write(text if as_json else tables(record))
 
 
 def guarded(parser: Parser, run: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:

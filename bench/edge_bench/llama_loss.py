@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_bench import machine
-from edge_bench.command import guarded, say
+from edge_bench.command import guarded, say, tell
 from edge_bench.quantised import loss
 from edge_bench.remote import Remote
 from edge_bench.report import table
@@ -228,10 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rows": rows,
             **machine.provenance(parsed.checkpoint, load, started, typed),
         }
-        text = json.dumps(record, indent=1) + "\n"
-        if parsed.save is not None:
-            parsed.save.write_text(text, encoding="utf-8")
-        sys.stdout.write(text if parsed.json else markdown(record) + "\n")
+        tell(record, parsed.json, parsed.save, lambda found: markdown(found) + "\n")
         return 0
 
     return guarded(parser, run, arguments)

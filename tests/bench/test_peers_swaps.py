@@ -34,7 +34,7 @@ def test_executorch_loads_its_program_anew_and_an_adapter_from_a_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("edge_runtime._executorch", reason="built without ExecuTorch")
-    from edge_bench.peers.executorch_data_worker import DataWorker
+    from edge_bench.peers.executorch_data_worker import DataWorker, token_at
 
     router = (tiny_bundle / "router/minilm.pte", tiny_bundle / "router/minilm.tokenizer.json")
     monkeypatch.setattr(synthetic, "cached_program", lambda *_: tiny_bundle / "anchor.paged.pte")
@@ -55,8 +55,7 @@ def test_executorch_loads_its_program_anew_and_an_adapter_from_a_file(
     worker.open(str(folder / "program.pte"), 1)
     answers = []
     for path in (adapter, folder / "2.ptd", tmp_path / "changed.ptd"):
-        worker._load(str(path))
-        answers.append(np.array(worker._run(str(path), 0)[0]))
+        answers.append(np.array(token_at(worker._load(str(path)), 0)[0]))
     assert np.array_equal(answers[0], answers[1])
     assert not np.allclose(answers[0], answers[2])
 

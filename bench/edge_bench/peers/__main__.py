@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from edge_bench import machine
 from edge_bench.banks import PAPER
 from edge_bench.bench_verb.verb import count
-from edge_bench.command import guarded, say
+from edge_bench.command import guarded, say, tell
 from edge_bench.peers import contenders
 from edge_runtime.cli.main import Parser
 
@@ -37,9 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         say=lambda text: say(PROGRAM, text),
     )
     record = measure(plan, machine.command(PROGRAM, arguments.typed))
-    if arguments.save is not None:
-        arguments.save.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(json.dumps(record, indent=1) + "\n" if arguments.json else markdown(record))
+    tell(record, arguments.json, arguments.save, markdown)
     return 0
 
 

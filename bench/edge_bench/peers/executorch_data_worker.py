@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import executorch.extension.llm.custom_ops.custom_ops  # noqa: F401  # the programs' attention
@@ -10,7 +9,7 @@ import torch
 from executorch.extension.pybindings import portable_lib
 
 from edge_bench.charged import peak_resident
-from edge_bench.peers.swapping import Swap, prepare, timed_swap
+from edge_bench.peers.swapping import Swap, swap_loaded
 
 
 class DataWorker:
@@ -29,30 +28,11 @@ class DataWorker:
 
     def swap(self, state: str, files: list[str], number: int) -> Swap:
         """To the data of files[number] from that of the other one. resident: the program is loaded with both."""
-        old, new = files[number - 1], files[number]
-        self._load(old)
-        if state == "resident":
-            self._load(new)
-        else:
-            self._modules.pop(new, None)
-            prepare(state, [Path(new)])
-        used, position = old, -1
+        return swap_loaded(state, files[number - 1], files[number], self._modules, self._load, token_at)
 
-        def use() -> None:
-            nonlocal used
-            self._load(new)
-            used = new
+    def _load(self, data: str) -> Any:
+        return portable_lib._load_for_executorch(self._program, data)
 
-        def token() -> None:
-            nonlocal position
-            position += 1
-            self._run(used, position)
 
-        return timed_swap(use, token)
-
-    def _load(self, data: str) -> None:
-        if data not in self._modules:
-            self._modules[data] = portable_lib._load_for_executorch(self._program, data)
-
-    def _run(self, data: str, position: int) -> Any:
-        return self._modules[data].forward([torch.zeros(1, 1, dtype=torch.long), torch.tensor([position])])
+def token_at(module: Any, position: int) -> Any:
+    return module.forward([torch.zeros(1, 1, dtype=torch.long), torch.tensor([position])])

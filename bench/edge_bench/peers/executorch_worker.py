@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge_bench.peers.engine_worker import TOKEN, EngineWorker
-from edge_bench.peers.swapping import Swap, prepare, timed_swap
+from edge_bench.peers.swapping import Swap, swap_loaded
 from edge_runtime import _executorch
 from edge_runtime.errors import InvalidArgumentError
 
@@ -26,32 +25,15 @@ class ExecuTorchWorker(EngineWorker):
         """To the program files[number] from the other one. resident: both are loaded."""
         if files is None:
             raise InvalidArgumentError("ExecuTorch swaps programs: it needs their files")
-        old, new = files[number - 1], files[number]
-        self._load(old)
-        if state == "resident":
-            self._load(new)
-        else:
-            self._methods.pop(new, None)
-            prepare(state, [Path(new)])
-        used = old
-        position = -1
-
-        def use() -> None:
-            nonlocal used
-            self._load(new)
-            used = new
-
-        def token() -> None:
-            nonlocal position
-            position += 1
-            # No memory: an adapter would be part of the program.
-            self._methods[used].execute([TOKEN[None], np.array([position], np.int64), np.zeros(1, np.int64)])
-
-        return timed_swap(use, token)
+        return swap_loaded(state, files[number - 1], files[number], self._methods, self._load, token_at)
 
     def close_swaps(self) -> None:
         self._methods.clear()
 
-    def _load(self, path: str) -> None:
-        if path not in self._methods:
-            self._methods[path] = _executorch.Program(path, self._threads).load_method()
+    def _load(self, path: str) -> Any:
+        return _executorch.Program(path, self._threads).load_method()
+
+
+def token_at(method: Any, position: int) -> Any:
+    # No memory: an adapter would be part of the program.
+    return method.execute([TOKEN[None], np.array([position], np.int64), np.zeros(1, np.int64)])

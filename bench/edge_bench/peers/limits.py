@@ -9,7 +9,6 @@ that the group is charged for what it reads of them.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any
 from edge_bench import machine as where
 from edge_bench.bench_verb.verb import count
 from edge_bench.cgroup import MemoryGroup
-from edge_bench.command import guarded, say
+from edge_bench.command import guarded, say, tell
 from edge_bench.footprint.search import Search, search
 from edge_bench.limited import Trial, bundle_files
 from edge_bench.page_cache import drop
@@ -190,10 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda text: say(PROGRAM, text),
         )
         record = measure(plan, typed)
-        text = json.dumps(record, indent=1) + "\n"
-        if parsed.save is not None:
-            parsed.save.write_text(text, encoding="utf-8")
-        sys.stdout.write(text if parsed.json else markdown(record) + "\n")
+        tell(record, parsed.json, parsed.save, lambda found: markdown(found) + "\n")
         return 0
 
     return guarded(parser, run, arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -37,6 +37,43 @@ def prepare(state: str, files: Sequence[Path]) -> None:
         raise EdgeRuntimeError(
             f"{files[0]}: {left / size:.0%} stay in the page cache: another process maps it"
         )
+
+
+def swap_loaded(
+    state: str,
+    old: str,
+    new: str,
+    held: dict[str, Any],
+    load: Callable[[str], Any],
+    token: Callable[[Any, int], object],
+) -> Swap:
+    """From what was loaded out of the file `old` to what is loaded out of `new`; what is loaded stays in `held`.
+
+    token: of something loaded, at a position. resident: both are loaded before.
+    """
+
+    def loaded(file: str) -> Any:
+        if file not in held:
+            held[file] = load(file)
+        return held[file]
+
+    used, position = loaded(old), -1
+    if state == "resident":
+        loaded(new)
+    else:
+        held.pop(new, None)
+        prepare(state, [Path(new)])
+
+    def use() -> None:
+        nonlocal used
+        used = loaded(new)
+
+    def next_token() -> None:
+        nonlocal position
+        position += 1
+        token(used, position)
+
+    return timed_swap(use, next_token)
 
 
 def timed_swap(swap: Callable[[], None], token: Callable[[], object]) -> Swap:

@@ -9,7 +9,7 @@
 
 #include "byte_source.h"
 #include "durable.h"
-#include "native/mapped_bytes.h"
+#include "mapped_bytes.h"
 #include "safetensors_header.h"
 
 namespace edge {
@@ -76,7 +76,7 @@ std::uint64_t ngram_bucket(std::span<const std::uint32_t> ids, std::uint64_t row
 }
 
 Result<StaticEmbedder> StaticEmbedder::open(const std::string& path) {
-  auto file = native::MappedBytes::open(path);
+  auto file = MappedBytes::open(path);
   if (!file) {
     return tl::make_unexpected(file.error());
   }

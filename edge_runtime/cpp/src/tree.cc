@@ -11,7 +11,7 @@
 
 #include "byte_source.h"
 #include "durable.h"
-#include "native/mapped_bytes.h"
+#include "mapped_bytes.h"
 #include "safetensors_header.h"
 
 namespace edge {
@@ -42,7 +42,7 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 Result<Tree> Tree::open(const std::string& path) {
-  auto file = native::MappedBytes::open(path);
+  auto file = MappedBytes::open(path);
   if (!file) {
     return tl::make_unexpected(file.error());
   }

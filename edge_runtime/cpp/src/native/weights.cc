@@ -3,8 +3,8 @@
 #include <optional>
 #include <utility>
 
+#include "mapped_bytes.h"
 #include "native/limits.h"
-#include "native/mapped_bytes.h"
 #include "native/packing.h"
 #include "native/stored.h"
 #include "safetensors_header.h"

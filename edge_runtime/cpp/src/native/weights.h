@@ -12,11 +12,10 @@
 
 namespace edge {
 class ByteSource;
-}
+class MappedBytes;
+}  // namespace edge
 
 namespace edge::native {
-
-class MappedBytes;
 
 // Float rows one after another, or packed ones (kernels/packed.h) and their scales.
 struct Matrix {

@@ -8,7 +8,7 @@
 
 #include "byte_source.h"
 
-namespace edge::native {
+namespace edge {
 
 class MappedBytes final : public ByteSource {
  public:
@@ -29,4 +29,4 @@ class MappedBytes final : public ByteSource {
   const std::byte* data_;
 };
 
-}  // namespace edge::native
+}  // namespace edge

@@ -1,4 +1,4 @@
-#include "native/mapped_bytes.h"
+#include "mapped_bytes.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -10,7 +10,7 @@
 #include "file_descriptor.h"
 #include "system_error.h"
 
-namespace edge::native {
+namespace edge {
 
 Result<std::shared_ptr<const MappedBytes>> MappedBytes::open(const std::string& path) {
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -41,4 +41,4 @@ Status MappedBytes::read(std::uint64_t offset, std::span<std::byte> out) const {
   return {};
 }
 
-}  // namespace edge::native
+}  // namespace edge
