@@ -82,13 +82,13 @@ Result<Tree> Tree::read(const ByteSource& source, const std::byte* data, std::sh
   Tree tree;
   tree.fanout_ = static_cast<std::uint32_t>(*fanout);
   tree.dim_ = static_cast<std::uint32_t>(*dim);
-  if (header->data_start % alignof(float) != 0) data = nullptr;  // as the format allows, and no writer has it
-  const auto copies = std::make_shared<std::vector<std::vector<float>>>(*depth);
-  if (data != nullptr) {
-    tree.held_ = std::move(held);
-  } else {
-    tree.held_ = copies;
-  }
+  // The centroids of levels that cannot be read where they lie, beside the file that holds the others.
+  struct Held {
+    std::shared_ptr<const void> file;
+    std::vector<std::vector<float>> copies;
+  };
+  const auto kept = std::make_shared<Held>(Held{std::move(held), std::vector<std::vector<float>>(*depth)});
+  tree.held_ = kept;
   tree.centroids_.resize(*depth);
   tree.documents_.resize(*depth);
   std::uint64_t nodes = 1;
@@ -99,11 +99,12 @@ Result<Tree> Tree::read(const ByteSource& source, const std::byte* data, std::sh
     if (!centroids) {
       return tl::make_unexpected(centroids.error());
     }
-    if (data != nullptr) {
-      tree.centroids_[l] = {reinterpret_cast<const float*>(data + header->data_start + centroids->begin),
+    const std::uint64_t place = header->data_start + centroids->begin;
+    if (data != nullptr && place % alignof(float) == 0) {
+      tree.centroids_[l] = {reinterpret_cast<const float*>(data + place),
                             (centroids->end - centroids->begin) / sizeof(float)};
-    } else {
-      auto& copy = (*copies)[l];
+    } else {  // no mapping, or a writer that aligns nothing, as the format allows
+      auto& copy = kept->copies[l];
       if (auto status = read_tensor(*header, source, "centroids." + number, "F32", {nodes, *dim}, copy); !status) {
         return tl::make_unexpected(status.error());
       }

@@ -4,8 +4,11 @@
 
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "bank_fixture.h"
@@ -130,6 +133,31 @@ TEST_F(TreeFile, RefusesDamagedFiles) {
     EXPECT_FALSE(Tree::open(path_)) << size;
   }
   EXPECT_EQ(Tree::open(dir_.file("none")).error().code, ErrorCode::kNotFound);
+}
+
+// Another writer may put a tensor of bytes in front: floats that are read where they lie must not be torn then.
+TEST_F(TreeFile, ReadsCentroidsThatLieAtAnOddPlace) {
+  write();
+  const auto bytes = testing::read_file(path_);
+  std::uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  auto header = nlohmann::json::parse(reinterpret_cast<const char*>(bytes.data()) + sizeof length,
+                                      reinterpret_cast<const char*>(bytes.data()) + sizeof length + length);
+  for (auto& [name, tensor] : header.items()) {
+    if (name == "__metadata__") continue;
+    for (auto& offset : tensor["data_offsets"]) offset = offset.get<std::uint64_t>() + 1;
+  }
+  header["first"] = {{"dtype", "U8"}, {"shape", {1}}, {"data_offsets", {0, 1}}};
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const std::uint64_t longer = text.size();
+  std::ofstream file(path_, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char*>(&longer), sizeof longer);
+  file << text << '\0';
+  const std::size_t data = sizeof length + length;
+  file.write(reinterpret_cast<const char*>(bytes.data() + data), static_cast<std::streamsize>(bytes.size() - data));
+  file.close();
+  EXPECT_EQ(path_of({-0.5F, 0.2F}), (Path{0, 1}));
 }
 
 TEST_F(TreeFile, WriterRefusesWrongShapes) {
