@@ -11,6 +11,7 @@ A request that fails is answered by {"error": one line}. Whatever libraries prin
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -31,10 +32,14 @@ def reply(subject: object, line: str) -> dict[str, Any]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_bench.worker", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("subject", metavar="MODULE:CLASS", help="such as edge_bench.answering:Answering")
+    module, _, name = parser.parse_args().subject.partition(":")
     # A library that prints must not break a line of ours.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        module, _, name = sys.argv[1].partition(":")
         subject = getattr(importlib.import_module(module), name)()
         for line in sys.stdin:
             print(json.dumps(reply(subject, line)), file=out, flush=True)

@@ -36,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{runtime.bundle.manifest.name}: {COMMANDS}", file=sys.stderr)
     answered = False
     with runtime.session() as session:
+        # Nothing is generated before the text is asked for: this refuses options once, not at every message.
+        session.chat("", **options)  # type: ignore[arg-type]
         while True:
             try:
                 message = input("> " if sys.stdin.isatty() else "").strip()

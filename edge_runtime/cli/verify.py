@@ -7,12 +7,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_runtime.bundle import Bundle, Finding
 from edge_runtime.cli.verb import Verb
+from edge_runtime.errors import EdgeRuntimeError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _record(files: int, size: int, findings: list[Finding]) -> dict[str, Any]:
+    return {"files": files, "bytes": size, "findings": [asdict(finding) for finding in findings]}
+
+
 def run(arguments: argparse.Namespace) -> int:
-    bundle = Bundle.open(arguments.bundle)
+    try:
+        bundle = Bundle.open(arguments.bundle)
+    except EdgeRuntimeError as error:
+        if arguments.json:
+            print(json.dumps(_record(0, 0, [Finding(str(arguments.bundle), str(error))])))
+        raise
     files = bundle.manifest.files
     size = sum(entry.bytes for entry in files.values())
     findings: list[Finding] = []
@@ -36,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             if finding is not None:
                 findings.append(finding)
     if arguments.json:
-        record = {"files": len(files), "bytes": size, "findings": [asdict(finding) for finding in findings]}
-        print(json.dumps(record))
+        print(json.dumps(_record(len(files), size, findings)))
     else:
         for finding in findings:
             print(f"edge-runtime: {finding.message}", file=sys.stderr)

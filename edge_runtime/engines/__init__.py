@@ -100,7 +100,9 @@ def check_length(count: int, position: int, context_length: int) -> None:
 
 
 def check_memory_kind(kind: str, program: str) -> None:
-    """Raises UnsupportedError where a program, engine/flavour, does not read memory of that kind."""
+    """Raises UnsupportedError where a program, engine/flavour, is unknown or does not read memory of that kind."""
+    if program not in MEMORY_KINDS:
+        raise UnsupportedError(f"a program {program}: this edge-runtime runs {', '.join(MEMORY_KINDS)}")
     if kind not in MEMORY_KINDS[program]:
         able = ", ".join(name for name, kinds in MEMORY_KINDS.items() if kind in kinds)
         raise UnsupportedError(

@@ -45,9 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context-length",
         type=int,
-        default=4096,
         metavar="TOKENS",
-        help="of a Hugging Face anchor, at most: the KV cache is as long (default: 4096)",
+        help="at most: the KV cache is as long (default: that of a checkpoint of ours, 4096 of a Hugging Face model)",
     )
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="BUNDLE", help="the bundle's directory"
@@ -115,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if arguments.max_prefill < 1:
         raise InvalidArgumentError(f"--max-prefill {arguments.max_prefill}: it must be 1 or more")
-    if arguments.context_length < 1:
+    if arguments.context_length is not None and arguments.context_length < 1:
         raise InvalidArgumentError(f"--context-length {arguments.context_length}: it must be 1 or more")
     if out.exists() and not (out / "manifest.json").is_file():
         raise InvalidArgumentError(f"{out}: it exists and is not a bundle: name another directory")

@@ -83,25 +83,27 @@ class Inputs:
 
 
 SETTINGS = ("tokens", "chat_template", "generation")
+# Tokens. Models of the hub declare up to 131,072, and the KV cache of every program is as long as its context.
+HUGGINGFACE_CONTEXT = 4096
 
 
-def load_inputs(source: Source, context_length: int) -> Inputs:
-    """Reads the anchor; memories are only opened.
+def load_inputs(source: Source, context_length: int | None = None) -> Inputs:
+    """Reads the anchor; memories are only opened. context_length: as `ExportConfig`.
 
     Raises:
         BadFormatError, NotFoundError, UnsupportedError: a file is damaged, missing or of a kind that is not known.
     """
     if source.huggingface:
-        return _huggingface(source, context_length)
+        return _huggingface(source, context_length or HUGGINGFACE_CONTEXT)
     try:
         checkpoint = load_checkpoint(source.directory, TYPES)
     except CheckpointError as error:
         raise BadFormatError(str(error)) from None
     _check_embedder(source, checkpoint.config)
-    decoder, config = from_anchor(checkpoint.anchor), checkpoint.config
+    decoder, config = from_anchor(checkpoint.anchor, context_length), checkpoint.config
     return Inputs(
         decoder,
-        config["anchor"],
+        config["anchor"] | {"context_length": decoder.config.context_length},
         {name: config[name] for name in SETTINGS},
         checkpoint.tokenizer,
         Memories(checkpoint.memories.config, source.file("memories.safetensors"), checkpoint.tree_path),

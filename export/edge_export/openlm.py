@@ -12,7 +12,8 @@ from edge_export.model import Decoder, stacked
 from edge_pretrain.model import Anchor, AnchorConfig, Block
 
 
-def decoder_config(config: AnchorConfig) -> DecoderConfig:
+def decoder_config(config: AnchorConfig, context_length: int | None = None) -> DecoderConfig:
+    """context_length: tokens, at most; None for all that the anchor has."""
     return DecoderConfig(
         layers=(LayerOptions(Rope(config.rope_theta)),) * config.layers,
         d_model=config.d_model,
@@ -21,7 +22,7 @@ def decoder_config(config: AnchorConfig) -> DecoderConfig:
         head_dim=config.head_dim,
         ffn_dim=config.ffn_dim,
         vocab_size=config.vocab_size,
-        context_length=config.context_length,
+        context_length=min(context_length or config.context_length, config.context_length),
         norm="layernorm",
         norm_eps=config.norm_eps,
         activation="silu",
@@ -31,10 +32,10 @@ def decoder_config(config: AnchorConfig) -> DecoderConfig:
     )
 
 
-def from_anchor(anchor: Anchor) -> Decoder:
-    """Shares all weights but those that it stacks."""
+def from_anchor(anchor: Anchor, context_length: int | None = None) -> Decoder:
+    """Shares all weights but those that it stacks. context_length: as `decoder_config`."""
     with torch.device("meta"):
-        decoder = Decoder(decoder_config(anchor.config))
+        decoder = Decoder(decoder_config(anchor.config, context_length))
     weights = {"tok_embeddings.weight": anchor.tok_embeddings.weight, "norm.weight": anchor.norm.weight}
     weights["output.weight"] = cast(nn.Parameter, anchor.output_weight)
     for index, module in enumerate(anchor.layers):

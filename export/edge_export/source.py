@@ -78,8 +78,8 @@ class ExportConfig:
     Hugging Face id, None for the installed package. routers: of ROUTERS; None for the engines' own as far as the
     checkpoint has them. anchor_dtype: of the programs' weights, one of ANCHOR_DTYPES or NATIVE_DTYPES, None for those
     of DEFAULT_DTYPES. programs: (engine, flavour) pairs of PROGRAMS, the first is the bundle's default.
-    context_length: tokens, at most; a checkpoint of ours keeps its own. delegate: of ExecuTorch's programs, one of
-    DELEGATES; coreml has no paged one."""
+    context_length: tokens, at most; None for all that a checkpoint of ours has, and 4,096 of a Hugging Face model.
+    delegate: of ExecuTorch's programs, one of DELEGATES; coreml has no paged one."""
 
     name: str
     memory_dtype: str
@@ -88,7 +88,7 @@ class ExportConfig:
     routers: tuple[str, ...] | None = None
     anchor_dtype: str | None = None
     programs: tuple[tuple[str, str], ...] = DEFAULT_PROGRAMS[:1]
-    context_length: int = 4096
+    context_length: int | None = None
     delegate: str = "xnnpack"
 
     @property

@@ -52,7 +52,7 @@ def add_gradients(
         part = int((targets_of(*piece) >= 0).sum()) / counted
         # Only the last piece's gradients, which are the sum of all, go to the other processes.
         with local_gradients(loss) if end < len(tokens) and isinstance(loss, nn.Module) else nullcontext():
-            with compute.autocast():
+            with compute.arithmetic(tokens.shape[1]):
                 mean = loss(*piece, rows)
             torch.autograd.backward(mean * (part * world))
         total += mean.item() * part

@@ -1,11 +1,17 @@
 """Where and in which precision a training computes."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edge_pretrain.recipe import Precision, Sharding
+
+# Tokens. Of shorter sequences attention is two products on a CPU: the backward pass of torch's fused attention does
+# not use its bf16 units and took half of a step. Of longer ones the products' T x T values would fill the memory.
+SHORT = 512
 
 
 @dataclass(frozen=True)
@@ -22,14 +28,16 @@ class Compute:
     sharding: Sharding = "ddp"
     microbatch: int = 0
 
-    def autocast(self) -> AbstractContextManager[None]:
-        # A weight is used once a step, and under FSDP2 it is gone after that: nothing to keep a cast of.
-        return torch.autocast(
-            self.device.partition(":")[0],
-            dtype=torch.bfloat16,
-            enabled=self.precision == "bf16",
-            cache_enabled=False,
+    @contextmanager
+    def arithmetic(self, length: int) -> Iterator[None]:
+        """What a step of sequences of that many tokens computes in."""
+        device, bf16 = self.device.partition(":")[0], self.precision == "bf16"
+        products = (
+            sdpa_kernel(SDPBackend.MATH) if bf16 and device == "cpu" and length <= SHORT else nullcontext()
         )
+        # A weight is used once a step, and under FSDP2 it is gone after that: nothing to keep a cast of.
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16, cache_enabled=False), products:
+            yield
 
 
 CPU = Compute()

@@ -94,7 +94,10 @@ class MemoryRows:
 
     def by_layer(self) -> dict[int, LayerMemory]:
         """The memory of each layer that carries one."""
-        return {layer: self.kind.at(self.rows[:, slot]) for slot, layer in enumerate(self.layers)}
+        # Unbound at once: the gradient of rows[:, slot] would be as large as all rows, for each layer.
+        return {
+            layer: self.kind.at(rows) for layer, rows in zip(self.layers, self.rows.unbind(1), strict=True)
+        }
 
 
 def rotary_tables(config: AnchorConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:

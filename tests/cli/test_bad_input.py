@@ -173,6 +173,25 @@ def test_an_option_out_of_range(
     refuses(capsys, ["run", str(tiny_bundle), PROMPT, *arguments], part)
 
 
+def test_a_program_of_a_flavour_that_is_not_known(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest(copy, lambda data: data["programs"][0].update(flavour="liquid"))
+    refuses(
+        capsys,
+        ["run", str(copy), PROMPT, "--engine", "executorch/liquid"],
+        "executorch/liquid",
+        "executorch/paged",
+    )
+
+
+def test_verify_json_says_why_a_bundle_does_not_open(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "manifest.json").unlink()
+    assert main(["verify", str(copy), "--json"]) == 1
+    out, err = capsys.readouterr()
+    (finding,) = json.loads(out)["findings"]
+    assert finding["message"] in err
+    assert "not a bundle" in finding["message"]
+
+
 def test_no_bundle_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refuses(capsys, ["run", str(tmp_path / "nowhere"), PROMPT], "nowhere", "no such directory")
     refuses(capsys, ["run", str(tmp_path), PROMPT], "not a bundle")

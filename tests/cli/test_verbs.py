@@ -77,6 +77,16 @@ def test_chat_goes_on_until_the_input_ends(
     assert "shorten it; /reset starts a new conversation" in err
 
 
+def test_chat_refuses_its_options_before_the_first_message(
+    tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PROMPT}\nRadon"))
+    assert main(["chat", str(tiny_bundle), "--temperature", "-1"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("temperature") == 1
+
+
 def test_stats_before_the_first_turn_are_not_zeros(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from edge_pretrain.checkpoint import load
 from edge_runtime.bank import LevelReader
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli.main import main
+from edge_runtime.engines import open_engine
 
 F16 = ExportConfig("copy", "f16", 16, None, programs=(("executorch", "paged"),))
 
@@ -146,6 +147,26 @@ def test_without_options_a_bundle_is_native_and_answers(
     capsys.readouterr()
     assert main(["run", str(out), "Radon. Radon is a noble gas.", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"]
+
+
+def test_a_shorter_context_cuts_the_cache_and_refuses_what_does_not_fit(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut = tmp_path / "whole.bundle", tmp_path / "cut.bundle"
+    export = ["export", str(tiny_checkpoint), "--to", "native", "--routers", "static", "-o"]
+    assert main([*export, str(whole)]) == 0
+    assert main([*export, str(cut), "--context-length", "24"]) == 0
+    opened = {folder: Bundle.open(folder) for folder in (whole, cut)}
+    anchors = [bundle.manifest.anchor.context_length for bundle in opened.values()]
+    assert anchors == [
+        json.loads((tiny_checkpoint / "config.json").read_text())["anchor"]["context_length"],
+        24,
+    ]
+    caches = [open_engine(bundle, 1).kv_bytes for bundle in opened.values()]
+    assert caches[1] < caches[0] / 2
+    capsys.readouterr()
+    assert main(["run", str(cut), "Radon. " * 40]) == 1
+    assert "24" in capsys.readouterr().err
 
 
 def test_another_directory_is_not_overwritten(

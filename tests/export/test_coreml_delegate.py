@@ -64,7 +64,7 @@ def test_the_delegate_is_the_whole_anchor(family: str, tmp_path: Path) -> None:
     assert (program.engine, program.flavour, program.delegate) == ("executorch", "portable", "coreml")
     assert (program.max_prefill, program.dtype) == (1, "f16")
 
-    decoder = load_inputs(Source.open(source, memories), 4096).decoder
+    decoder = load_inputs(Source.open(source, memories)).decoder
     path = embedded_package(bundle.path_of(program.path), tmp_path / "delegate")
     levels = load_file((memories or source) / "memories.safetensors")
     answers = []

@@ -193,7 +193,7 @@ def test_a_family_is_trained_and_taken_by_the_exporter(case: str, tmp_path: Path
     assert found["fetched"]["loss"] < found["baseline"]["loss"] - 0.05
     assert found["generic"]["loss"] != found["fetched"]["loss"]
 
-    inputs = load_inputs(Source.open(out / "checkpoint"), 4096)
+    inputs = load_inputs(Source.open(out / "checkpoint"))
     assert inputs.memories is not None
     assert inputs.settings["tokens"]["bos"] == 1
     levels = load_file(out / "checkpoint/memories.safetensors")
@@ -249,13 +249,13 @@ def test_an_anchor_that_moved_or_changed_is_said_so(trained: Path, tmp_path: Pat
     other = tmp_path / "other"
     save("smollm2", other, rope_theta=5e4)
     with pytest.raises(BadFormatError, match=r"not the anchor that .* was trained with"):
-        load_inputs(Source.open(other, copy), 4096)
+        load_inputs(Source.open(other, copy))
     config = json.loads((copy / "config.json").read_text())
     config["anchor"]["path"] = str(tmp_path / "gone")
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(NotFoundError, match=r"no longer at .*gone: where it is now, .*--memory"):
         Source.open(copy)
-    assert load_inputs(Source.open(trained / "anchor", copy), 4096).memories is not None
+    assert load_inputs(Source.open(trained / "anchor", copy)).memories is not None
     with pytest.raises(CheckpointError, match="memories of a Hugging Face anchor"):
         checkpoint.load(copy)
 

@@ -63,7 +63,7 @@ def test_the_text_of_a_pdf_s_pages_is_read(tmp_path: Path) -> None:
     assert document.text.split() == " ".join(pages).split()
 
 
-def test_a_pdf_is_read_through_pypdf(tmp_path: Path) -> None:
+def test_a_pdf_is_read_through_pypdf(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pypdf = pytest.importorskip("pypdf")
     writer = pypdf.PdfWriter()
     writer.add_blank_page(72, 72)
@@ -71,6 +71,7 @@ def test_a_pdf_is_read_through_pypdf(tmp_path: Path) -> None:
     with pytest.raises(EdgeRuntimeError, match="no text"):
         read_folder(tmp_path)
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4 cut")
+    caplog.clear()
     with pytest.raises(EdgeRuntimeError, match=r"a\.pdf: not a readable PDF"):
         read_folder(tmp_path)
 

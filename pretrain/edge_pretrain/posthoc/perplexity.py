@@ -66,7 +66,7 @@ def perplexity(
             generic = torch.full((len(index),), mode == "generic")
             memory = bank.fetch(torch.from_numpy(leaves[index]), generic).to(compute.device)
         scored = int((documents[:, 1:] >= 0).sum())
-        with compute.autocast():
+        with compute.arithmetic(tokens.shape[1]):
             loss = next_token_loss(anchor, tokens, documents, memory)
         total, count = total + float(loss) * scored, count + scored
     return Perplexity(total / count, len(order), count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ def _pdf_text(path: Path) -> str:
         raise UnsupportedError(
             f"{path}: reading PDF needs pypdf: pip install 'edge-runtime[teach]'"
         ) from None
+    # It logs what it then raises, and what it could repair.
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
         return "\n\n".join(page.extract_text() for page in PdfReader(path).pages)
     except (PyPdfError, ValueError, KeyError) as error:
