@@ -98,7 +98,7 @@ def cached_onnx(
         from edge_bench.synthetic import numbered_tokenizer
         from edge_export.inputs import Inputs, Memories
         from edge_export.openlm import from_anchor
-        from edge_export.programs import write_programs
+        from edge_export.programs import write_program
         from edge_export.source import ExportConfig
         from edge_pretrain.memories import MemoryConfig
 
@@ -115,7 +115,7 @@ def cached_onnx(
         wanted = ExportConfig(
             "", bank.dtype, max_prefill, None, anchor_dtype=dtype, programs=(("onnx", "portable"),)
         )
-        [entry] = write_programs(path, inputs, wanted, report)
+        entry = write_program(path, inputs, wanted, report)
         (path / ENTRY).write_text(json.dumps(entry), encoding="utf-8")
 
     what = {"anchor": asdict(config), "rows": bank.rows, "memory": bank.dtype, "dtype": dtype}

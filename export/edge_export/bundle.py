@@ -48,7 +48,7 @@ class _Writer:
         with quiet_libraries():
             from edge_export.programs import write_programs
 
-        programs = write_programs(self.root, inputs, self.config, self.report)
+        programs = write_programs(self.root, self.source, inputs, self.config, self.report)
         reference = write_reference(self.root, inputs)
         manifest = {
             "format": "edge-runtime.bundle",
