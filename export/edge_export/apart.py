@@ -57,7 +57,7 @@ def _write(pipe: Connection, root: Path, source: Source, config: ExportConfig) -
         from edge_export.programs import write_program
     try:
         inputs = load_inputs(source, config.context_length)
-        entry = write_program(root, inputs, config, lambda line: pipe.send(("says", line)))
+        entry = write_program(root, inputs, config, lambda line: pipe.send(("says", line)), consume=True)
     except (EdgeRuntimeError, OSError) as error:
         pipe.send(("failed", error))
     else:

@@ -41,8 +41,13 @@ def write_programs(
     return [write_program(root, inputs, one, report) for one in alone]
 
 
-def write_program(root: Path, inputs: Inputs, config: ExportConfig, report: Report) -> dict[str, Any]:
-    """Writes the configuration's only program, and says what it cost; returns the manifest's entry."""
+def write_program(
+    root: Path, inputs: Inputs, config: ExportConfig, report: Report, consume: bool = False
+) -> dict[str, Any]:
+    """Writes the configuration's only program, and says what it cost; returns the manifest's entry.
+
+    consume: the inputs are of no use afterwards, so that weights can be quantised without a copy of all of them.
+    """
     writers = {
         ("executorch", "paged"): _executorch,
         ("executorch", "portable"): _executorch,
@@ -52,6 +57,9 @@ def write_program(root: Path, inputs: Inputs, config: ExportConfig, report: Repo
         ("coreml", "stateful"): _coreml,
     }
     ((engine, flavour),) = config.programs
+    quantises = engine == "executorch" and config.delegate == "xnnpack" and config.dtype_of(engine) != "f32"
+    if quantises and not consume:
+        inputs = replace(inputs, decoder=copy.deepcopy(inputs.decoder))
     with quiet_libraries(), costed(f"{engine}, {flavour}", report):
         return writers[engine, flavour](root, inputs, config, flavour, report)
 
@@ -72,7 +80,7 @@ def _executorch(
     max_prefill, dtype = _max_prefill(inputs, config), config.dtype_of("executorch")
     entry = program_entry(max_prefill, dtype, flavour)
     report(f"{entry['path']}: lowering the anchor to XNNPACK, {dtype}")
-    decoder = copy.deepcopy(inputs.decoder) if dtype != "f32" else inputs.decoder
+    decoder = inputs.decoder
     quantize_decoder(decoder, dtype)
     if flavour == "paged":
         export_paged(PagedDecoder(decoder, inputs.memory_layers), max_prefill, root / entry["path"])
