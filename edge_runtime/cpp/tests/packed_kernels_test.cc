@@ -95,7 +95,7 @@ TEST_P(PackedKernelsTest, ProductsEqualTheReferenceBitByBit) {
   for (const DType dtype : kDTypes) {
     for (const std::size_t columns : {32, 96, 512}) {
       for (const std::size_t count : {1, 3}) {
-        for (const std::size_t tokens : {1, 2, 7, 8, 9, 16}) {
+        for (const std::size_t tokens : {1, 2, 7, 8, 9, 16, 37}) {
           const Blocks blocks(dtype, count, columns, random);
           const auto x = quantised(kernels(), some_values(tokens * columns, random), columns);
           const std::size_t stride = count * kernels::kPackedRows + 5;
@@ -115,18 +115,20 @@ TEST_P(PackedKernelsTest, ProductsEqualTheReferenceBitByBit) {
 // The largest weights with the largest activations: what saturates or overflows would show.
 TEST_P(PackedKernelsTest, ExtremesAreExact) {
   constexpr std::size_t kColumns = 64;
+  constexpr std::size_t kTokens = 17;
   for (const DType dtype : kDTypes) {
     for (const int byte : {0x00, 0x7F, 0x80, 0xFF}) {
       for (const float sign : {-1.0F, 1.0F}) {
         std::mt19937 random(3);
         Blocks blocks(dtype, 1, kColumns, random);
         blocks.data.assign(blocks.data.size(), static_cast<std::byte>(byte));
-        const auto x = quantised(kernels(), std::vector<float>(kColumns, 3.0F * sign), kColumns);
-        std::vector<float> wanted(kernels::kPackedRows);
-        std::vector<float> found(kernels::kPackedRows);
+        const auto x = quantised(kernels(), std::vector<float>(kTokens * kColumns, 3.0F * sign), kColumns);
+        std::vector<float> wanted(kTokens * kernels::kPackedRows);
+        std::vector<float> found = wanted;
         const kernels::PackedBlocks of = {blocks.data.data(), blocks.scales.data(), 1};
-        multiply_of(kernels::kScalarPackedKernels, dtype)(of, {x.data(), 2, 1}, wanted.data(), 0);
-        multiply_of(kernels(), dtype)(of, {x.data(), 2, 1}, found.data(), 0);
+        multiply_of(kernels::kScalarPackedKernels, dtype)(of, {x.data(), 2, kTokens}, wanted.data(),
+                                                          kernels::kPackedRows);
+        multiply_of(kernels(), dtype)(of, {x.data(), 2, kTokens}, found.data(), kernels::kPackedRows);
         ASSERT_EQ(found, wanted) << name(dtype) << " " << byte;
       }
     }
@@ -135,7 +137,7 @@ TEST_P(PackedKernelsTest, ExtremesAreExact) {
 
 TEST_P(PackedKernelsTest, ATokenThatIsNoNumberGivesNoNumbersAndLeavesTheOthersAlone) {
   constexpr std::size_t kColumns = 64;
-  constexpr std::size_t kTokens = 9;
+  constexpr std::size_t kTokens = 20;
   std::mt19937 random(4);
   for (const DType dtype : kDTypes) {
     const Blocks blocks(dtype, 1, kColumns, random);

@@ -15,12 +15,13 @@ enum class Isa : std::uint8_t {
   kScalar,       // plain C++: the definition of every result
   kAvx2,         // with FMA and F16C
   kAvx512,       // F, BW, DQ, VL and VNNI
+  kAmx,          // and tiles of int8
   kNeon,         // the baseline of arm64
   kNeonDotprod,  // SDOT: Armv8.4, most cores since 2018
   kNeonI8mm,     // SMMLA: Armv8.6
 };
 
-std::string_view name(Isa isa);                       // "scalar" "avx2" "avx512" "neon" "neon_dotprod" "neon_i8mm"
+std::string_view name(Isa isa);  // "scalar" "avx2" "avx512" "amx" "neon" "neon_dotprod" "neon_i8mm"
 std::optional<Isa> parse_isa(std::string_view text);  // nullopt for anything else
 const std::vector<Isa>& supported_isas();             // by this build and this machine, kScalar first, the best last
 Isa active_isa();

@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && (defined(__linux__) || defined(__ANDROID__))
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -21,6 +25,17 @@ bool has(const char* feature) {
 }
 #endif
 
+#if defined(__x86_64__) && defined(__linux__)
+// The registers of tiles are large, so Linux saves them only for processes that ask (arch_prctl(2)).
+bool may_use_tiles() {
+  constexpr long kRequestComponent = 0x1023;  // ARCH_REQ_XCOMP_PERM, which older headers lack
+  constexpr long kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kRequestComponent, kTileData) == 0;
+}
+#elif defined(__x86_64__)
+bool may_use_tiles() { return false; }
+#endif
+
 }  // namespace
 
 CpuFeatures cpu_features() {
@@ -37,6 +52,10 @@ CpuFeatures cpu_features() {
   features.avx512_vnni = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
                          __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                          __builtin_cpu_supports("avx512vnni") != 0;
+  constexpr unsigned kTile = 1U << 24U;
+  constexpr unsigned kInt8 = 1U << 25U;
+  features.amx_int8 = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kTile) != 0 &&
+                      (edx & kInt8) != 0 && may_use_tiles();
 #elif defined(__aarch64__) && (defined(__linux__) || defined(__ANDROID__))
   // The kernel's bits, as older headers lack the names.
   constexpr unsigned long kAsimdDotprod = 1UL << 20U;

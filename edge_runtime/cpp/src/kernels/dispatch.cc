@@ -11,7 +11,8 @@
 namespace edge {
 namespace {
 
-constexpr std::array<std::string_view, 6> kNames = {"scalar", "avx2", "avx512", "neon", "neon_dotprod", "neon_i8mm"};
+constexpr std::array<std::string_view, 7> kNames = {"scalar", "avx2",         "avx512",   "amx",
+                                                    "neon",   "neon_dotprod", "neon_i8mm"};
 
 std::vector<Isa> detect() {
   std::vector<Isa> found = {Isa::kScalar};
@@ -19,6 +20,7 @@ std::vector<Isa> detect() {
 #if defined(EDGE_KERNELS_X86)
   if (cpu.avx2) found.push_back(Isa::kAvx2);
   if (cpu.avx2 && cpu.avx512_vnni) found.push_back(Isa::kAvx512);
+  if (cpu.avx2 && cpu.avx512_vnni && cpu.amx_int8) found.push_back(Isa::kAmx);
 #elif defined(EDGE_KERNELS_ARM64)
   found.push_back(Isa::kNeon);
   if (cpu.dotprod) found.push_back(Isa::kNeonDotprod);
@@ -33,6 +35,7 @@ const kernels::Kernels* table(Isa isa) {
     case Isa::kAvx2:
       return &kernels::kAvx2Kernels;
     case Isa::kAvx512:
+    case Isa::kAmx:  // a batch's tokens rarely share a path, and of one token a tile is mostly empty
       return &kernels::kAvx512Kernels;
 #elif defined(EDGE_KERNELS_ARM64)
     case Isa::kNeon:
@@ -54,6 +57,8 @@ const kernels::PackedKernels* packed_table(Isa isa) {
       return &kernels::kAvx2PackedKernels;
     case Isa::kAvx512:
       return &kernels::kAvx512PackedKernels;
+    case Isa::kAmx:
+      return &kernels::kAmxPackedKernels;
 #elif defined(EDGE_KERNELS_ARM64)
     case Isa::kNeon:
       return &kernels::kNeonPackedKernels;

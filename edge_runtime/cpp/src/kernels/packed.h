@@ -78,6 +78,7 @@ const PackedKernels& active_packed_kernels();
 extern const PackedKernels kScalarPackedKernels;
 extern const PackedKernels kAvx2PackedKernels;
 extern const PackedKernels kAvx512PackedKernels;
+extern const PackedKernels kAmxPackedKernels;
 extern const PackedKernels kNeonPackedKernels;
 extern const PackedKernels kNeonDotprodPackedKernels;
 
