@@ -42,8 +42,10 @@ def write_apart(
             f"{root}: the process that wrote the program {program} ended with {process.exitcode} before it was done; "
             "-9 is a system out of memory"
         ) from None
-    finally:
+    except BaseException:
         process.terminate()
+        raise
+    finally:
         process.join()
 
 
