@@ -37,6 +37,14 @@ LIBRARIES = [
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
+# An engine, and flavour/delegate where the delegate is not the engine's usual one; a delegate has its own dtypes.
+MEASURED = (*PROGRAMS, ("executorch", "portable/coreml"))
+
+
+def dtypes_of(engine: str, flavour: str) -> tuple[str, ...]:
+    return DTYPES[flavour.partition("/")[2] or engine]
+
+
 @dataclass(frozen=True)
 class Row:
     """seconds and peak_bytes: of the whole export. max_logit_error: the largest of all memories.
@@ -78,10 +86,10 @@ def kept(path: Path) -> list[Row]:
 
 def ordered(rows: Iterable[Row]) -> list[Row]:
     """By family, then engine, in the order of the lists that they are from."""
-    families, programs = [OWN, *HF_FAMILIES], list(PROGRAMS)
+    families, programs = [OWN, *HF_FAMILIES], list(MEASURED)
 
     def place(row: Row) -> tuple[int, int, int]:
-        dtypes = DTYPES[row.engine]
+        dtypes = dtypes_of(row.engine, row.flavour)
         return (
             families.index(row.family),
             programs.index((row.engine, row.flavour)),
@@ -114,8 +122,16 @@ def _measured(row: Row, source: tuple[Path, Path | None], out: Path) -> Row:
     from edge_runtime.comparison import compare
     from edge_runtime.engines import Engine, open_engine
 
+    flavour, _, delegate = row.flavour.partition("/")
     config = ExportConfig(
-        "sample", "f32", 32, None, ("static",), row.quantisation, ((row.engine, row.flavour),)
+        "sample",
+        "f32",
+        32,
+        None,
+        ("static",),
+        row.quantisation,
+        ((row.engine, flavour),),
+        delegate=delegate or "xnnpack",
     )
     start = time.perf_counter()
     export_bundle(Source.open(*source), out, config, lambda step: None)
@@ -124,10 +140,10 @@ def _measured(row: Row, source: tuple[Path, Path | None], out: Path) -> Row:
 
     def opened(bundle: Bundle, threads: int, engine: str) -> Engine:
         name, _, flavour = engine.partition("/")
-        if name == "coreml" and sys.platform != "darwin":
-            from edge_export.interpreted import InterpretedEngine
+        if "coreml" in (name, delegate) and sys.platform != "darwin":
+            from edge_export.interpreted import interpreted
 
-            return InterpretedEngine(bundle, flavour)
+            return interpreted(bundle, name, flavour)
         return open_engine(bundle, threads, engine)
 
     bundle = Bundle.open(out)
@@ -179,9 +195,10 @@ Written by `make export-matrix`: anchors of two layers and width 64 with random 
 memories in f32 in both layers. The error is the largest difference of a logit from the torch reference in f32, whose
 logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same
 token" is how often the likeliest token is the reference's, in the worst of the three; random weights leave many near
-ties. Core ML packages are interpreted, operation by operation. Time is that of the whole export, peak memory that of
-its process, of which the libraries that all exporters need are {base:,.0f} MB. The revision is that of the sources
-a row was measured with: a second run measures only rows of other sources, of the families and engines asked for.
+ties. Core ML packages, those that are ExecuTorch's delegates included, are interpreted, operation by operation. Time is
+that of the whole export, peak memory that of its process, of which the libraries that all exporters need are {base:,.0f} MB. The revision is that of the sources
+a row was measured with: a second run measures only rows of other sources, of the families, engines and flavours
+asked for.
 
 """
 
@@ -192,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=Path("docs/export-matrix.md"))
     parser.add_argument("--families", default=",".join((OWN, *HF_FAMILIES)))
     parser.add_argument("--engines", default=",".join(DTYPES))
+    parser.add_argument("--flavours", default=",".join(dict.fromkeys(flavour for _, flavour in MEASURED)))
     parser.add_argument(
         "--jobs", type=int, default=1, help="processes at a time; times are of no use beyond 1"
     )
@@ -210,9 +228,9 @@ def main(argv: list[str] | None = None) -> int:
     wanted = [
         (family, engine, flavour, dtype)
         for family in arguments.families.split(",")
-        for engine, flavour in PROGRAMS
-        if engine in arguments.engines.split(",")
-        for dtype in DTYPES[engine]
+        for engine, flavour in MEASURED
+        if engine in arguments.engines.split(",") and flavour in arguments.flavours.split(",")
+        for dtype in dtypes_of(engine, flavour)
     ]
     now = git_revision()
     # Rows of other sources are measured again; those of these sources were, before the run was cut short.
