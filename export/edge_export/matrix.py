@@ -196,9 +196,9 @@ memories in f32 in both layers. The error is the largest difference of a logit f
 logits are about 1: with no memory, the generic one and a path's, over a prefill and then token by token. "Same
 token" is how often the likeliest token is the reference's, in the worst of the three; random weights leave many near
 ties. Core ML packages, those that are ExecuTorch's delegates included, are interpreted, operation by operation. Time is
-that of the whole export, peak memory that of its process, of which the libraries that all exporters need are {base:,.0f} MB. The revision is that of the sources
-a row was measured with: a second run measures only rows of other sources, of the families, engines and flavours
-asked for.
+that of the whole export, peak memory that of its process, of which the libraries that all exporters need are
+{base:,.0f} MB. The revision is that of the sources a row was measured with: a second run measures only rows of other
+sources, of the families, engines and flavours asked for.
 
 """
 
