@@ -5,7 +5,6 @@ The pager's own reader is the C++ one; both read the same golden files.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from safetensors import SafetensorError, safe_open
 
 from edge_runtime.bank_header import ELEMENT_BITS, I4_GROUP, check_frame, is_cut_short, read_header, shown
 from edge_runtime.errors import (
@@ -38,6 +35,9 @@ class LevelReader:
     """One level file. Opening raises NotFoundError, TruncatedError, BadFormatError or UnsupportedError."""
 
     def __init__(self, path: str | Path) -> None:
+        # Here and not above, as below: a process that answers imports this module and reads no level with it.
+        from safetensors import SafetensorError, safe_open
+
         self.path = Path(path)
         if not self.path.is_file():
             raise NotFoundError(f"{self.path}: no such file")
@@ -104,6 +104,8 @@ class LevelReader:
             yield row
 
     def _verify_row(self, row: int) -> None:
+        import xxhash
+
         spec, block = self.spec, self._blocks[row]
         for layer in range(spec.layers):
             scales = block[layer * spec.layer_scale_bytes : (layer + 1) * spec.layer_scale_bytes]
@@ -125,6 +127,8 @@ class LevelReader:
 
     def tables_sha256(self) -> str:
         """SHA-256, in hexadecimal, of all bytes but the blocks: what the manifest states for a level file."""
+        import hashlib
+
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
             digest.update(file.read(self.data_start))

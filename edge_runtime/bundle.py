@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -168,6 +167,8 @@ class Bundle:
                 yield name, 0, Finding(name, str(error))
 
     def _verify_file(self, name: str, entry: FileEntry) -> Iterator[int]:
+        import hashlib  # 3.5 MB of OpenSSL, which answering does not need
+
         digest = hashlib.sha256()
         with self.path_of(name).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):

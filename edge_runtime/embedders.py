@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BadFormatError, TokenizerMismatchError, UnsupportedError
 from edge_runtime.manifest import EmbedderSpec
 from edge_runtime.router import Embedder
-from edge_runtime.text import load_tokenizer, read_tokenizer
+from edge_runtime.text import Tokenizer, load_tokenizer, open_tokenizer
 
 STATIC = "static"
 
@@ -29,15 +28,14 @@ class StaticEmbedder:
                 f"{path}: its embeddings have {self._core.dim} values, the tree needs {router.dim}: "
                 "take the embedder that was trained with this tree"
             )
-        if tokenizer.get_vocab_size() > self._core.vocab_size:
+        if tokenizer.vocab_size > self._core.vocab_size:
             raise TokenizerMismatchError(
-                f"{path}: it knows {self._core.vocab_size} tokens, the tokenizer has {tokenizer.get_vocab_size()}: "
+                f"{path}: it knows {self._core.vocab_size} tokens, the tokenizer has {tokenizer.vocab_size}: "
                 "take the embedder that was trained with this tokenizer"
             )
 
     def embed(self, text: str) -> npt.NDArray[np.float32]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return self._core.embed(np.array(ids, np.uint32))
+        return self._core.embed(np.array(self._tokenizer.encode(text), np.uint32))
 
 
 def open_embedder(
@@ -61,5 +59,5 @@ def open_embedder(
     if spec.tokenizer == bundle.manifest.tokenizer_path:
         tokenizer = anchor_tokenizer or load_tokenizer(bundle)
     else:
-        tokenizer = read_tokenizer(bundle.path_of(spec.tokenizer))
+        tokenizer = open_tokenizer(bundle.path_of(spec.tokenizer))
     return StaticEmbedder(bundle, spec, tokenizer)

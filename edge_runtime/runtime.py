@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer
-
 from edge_runtime import _core, engines
 from edge_runtime.bundle import Bundle
 from edge_runtime.embedders import STATIC, open_embedder
@@ -18,7 +16,7 @@ from edge_runtime.pager import Pager, StorageKind, parse_budget
 from edge_runtime.router import Router
 from edge_runtime.routing import RoutingPolicy
 from edge_runtime.stats import resident_memory
-from edge_runtime.text import ChatTemplate, load_tokenizer
+from edge_runtime.text import ChatTemplate, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from edge_runtime.session import Session
@@ -130,7 +128,7 @@ class Runtime:
         """The bundle's template; plain text where it has none."""
         tokens = self.bundle.manifest.tokens
         bos, eos = (
-            self.tokenizer.id_to_token(token) or "" if token is not None else ""
+            self.tokenizer.token(token) if token is not None else ""
             for token in (tokens.bos, tokens.eos[0] if tokens.eos else None)
         )
         return ChatTemplate(self.bundle.manifest.chat_template, bos, eos)

@@ -205,7 +205,7 @@ class Session:
     def _prompt_tokens(self, text: str) -> list[int]:
         """The text's tokens behind those that wait; BOS first in an empty KV cache."""
         tokens = self.runtime.bundle.manifest.tokens
-        ids = self.runtime.tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self.runtime.tokenizer.encode(text)
         if not self._tokens and tokens.add_bos and tokens.bos is not None and ids[:1] != [tokens.bos]:
             ids = [tokens.bos, *ids]
         if not ids:

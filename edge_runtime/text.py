@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from tokenizers import Tokenizer
-
+from edge_runtime import _core
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BadFormatError, InvalidArgumentError, TokenizerMismatchError
+from edge_runtime.errors import BadFormatError, InvalidArgumentError, TokenizerMismatchError, UnsupportedError
+
+if TYPE_CHECKING:  # the package takes 15 MB, and most processes need none of it
+    import tokenizers
 
 # For anchors that were not trained on dialogue: turns follow one another as plain text.
 PLAIN_TEMPLATE = (
@@ -20,6 +23,51 @@ Message = dict[str, str]
 """{"role": "user" | "assistant" | "system", "content": text}, the Hugging Face convention."""
 
 
+class Tokenizer(Protocol):
+    """Text to token ids and back; no special tokens are added."""
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, special tokens left out."""
+        ...
+
+    def token(self, id: int) -> str:
+        """A token by itself, special ones too; empty beyond the vocabulary."""
+        ...
+
+
+class PackageTokenizer:
+    """What the core does not read, through the package `tokenizers`: see `Tokenizer`."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids)))
+
+    def token(self, id: int) -> str:
+        return self._tokenizer.id_to_token(id) or ""
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """A Hugging Face tokenizer.json. Raises BadFormatError, NotFoundError."""
+    try:
+        return _core.Tokenizer(str(path))
+    except UnsupportedError:
+        return PackageTokenizer(read_tokenizer(path))
+
+
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """The anchor's tokenizer.
 
@@ -29,8 +77,8 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """
     manifest = bundle.manifest
     path = bundle.path_of(manifest.tokenizer_path)
-    tokenizer = read_tokenizer(path)
-    size, stated = tokenizer.get_vocab_size(), manifest.tokenizer_vocab_size
+    tokenizer = open_tokenizer(path)
+    size, stated = tokenizer.vocab_size, manifest.tokenizer_vocab_size
     if size != stated or size > manifest.anchor.vocab_size:
         raise TokenizerMismatchError(
             f"{path}: it has {size} tokens, the manifest says {stated} and the anchor "
@@ -39,8 +87,10 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
     return tokenizer
 
 
-def read_tokenizer(path: Path) -> Tokenizer:
-    """A Hugging Face tokenizer.json. Raises BadFormatError."""
+def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """A Hugging Face tokenizer.json as the package `tokenizers` has it. Raises BadFormatError."""
+    from tokenizers import Tokenizer
+
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises plain Exception
@@ -78,7 +128,7 @@ class Detokenizer:
 
     def _pending(self) -> str:
         before = self._tokenizer.decode(self._tokens[: self._shown])
-        return str(self._tokenizer.decode(self._tokens)[len(before) :])
+        return self._tokenizer.decode(self._tokens)[len(before) :]
 
     def _advance(self, text: str) -> str:
         if text:

@@ -90,7 +90,7 @@ def asked(runtime: Runtime, questions: Sequence[Question]) -> list[Asked]:
     bos = [tokens.bos] if tokens.add_bos and tokens.bos is not None else []
     for question in questions:
         prompt, whole = (
-            [*bos, *runtime.tokenizer.encode(text, add_special_tokens=False).ids]
+            [*bos, *runtime.tokenizer.encode(text)]
             for text in (
                 question.prompt,
                 f"{question.prompt} {question.answer}{manifest.generation.stop[0]}",

@@ -10,11 +10,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge_runtime.cli.verb import ENTRY_POINT_GROUP, Verb
 from edge_runtime.errors import EdgeRuntimeError
+
+if TYPE_CHECKING:  # it takes as long to import as all of ours, and our own verbs need none of it
+    from importlib import metadata
 
 FAILURE, USAGE, INTERRUPTED = 1, 2, 130
 # Summaries stand here so that --help imports no verb.
@@ -55,6 +57,8 @@ class _Version(argparse.Action):
     """--version, which reads the package's metadata only when asked."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
         try:
             version = metadata.version("edge-runtime")
         except metadata.PackageNotFoundError:
@@ -78,6 +82,8 @@ class _Help(argparse.Action):
 
 
 def _external() -> dict[str, metadata.EntryPoint]:
+    from importlib import metadata
+
     entries = metadata.entry_points(group=ENTRY_POINT_GROUP)
     return {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.name)}
 

@@ -145,8 +145,16 @@ def test_without_options_a_bundle_is_native_and_answers(
     assert manifest.router is not None
     assert [one.name for one in manifest.router.embedders] == ["static"]
     capsys.readouterr()
-    assert main(["run", str(out), "Radon. Radon is a noble gas.", "--json"]) == 0
+    prompt = "Radon. Radon is a noble gas."
+    assert main(["run", str(out), prompt, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["text"]
+    # What takes megabytes and only other verbs and engines need.
+    code = (
+        "import sys; from edge_runtime.cli.main import main; assert main(sys.argv[1:]) == 0\n"
+        "loaded = {'tokenizers', 'safetensors', 'jinja2', 'ssl', '_hashlib'} & sys.modules.keys()\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", code, "run", str(out), prompt], check=True)
 
 
 def test_a_shorter_context_cuts_the_cache_and_refuses_what_does_not_fit(

@@ -38,7 +38,7 @@ def answer(session: Session, prompt: str, **options: object) -> str:
 
 
 def tokens_of(runtime: Runtime, text: str) -> list[int]:
-    ids: list[int] = runtime.tokenizer.encode(text, add_special_tokens=False).ids
+    ids: list[int] = runtime.tokenizer.encode(text)
     return ids
 
 

@@ -172,6 +172,14 @@ def test_a_large_text_of_all_scripts_gives_the_same_ids_and_text(
     assert ours.decode(ids) == reference.decode(ids)
 
 
+def test_added_tokens_by_themselves_are_their_text(pair: tuple[Tokenizer, _core.Tokenizer]) -> None:
+    reference, ours = pair
+    added = json.loads(reference.to_str())["added_tokens"]
+    assert [ours.token(token["id"]) for token in added] == [token["content"] for token in added] != []
+    assert ours.token(ours.encode("a")[-1]).endswith("a")
+    assert ours.token(10**6) == ""
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_lines_give_the_same_ids(pair: tuple[Tokenizer, _core.Tokenizer], line: str) -> None:
     for text in (line, line.strip(), " " + line, line + line):

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from edge_pretrain.memories import MemoryBank, MemoryConfig
@@ -16,6 +15,7 @@ from edge_pretrain.teach.training import Example, Lesson
 from edge_runtime.administration.level_files import LevelFiles
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import InvalidArgumentError
+from edge_runtime.text import Tokenizer
 
 
 class Bank:
@@ -89,7 +89,7 @@ class Tokens:
         return self._cut(self._ids(text), 0)
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self._tokenizer.encode(text)
 
     def _cut(self, ids: list[int], start: int) -> list[Example]:
         ids = [*self._first, *ids, *self._last]

@@ -82,13 +82,9 @@ def read_records(path: Path, limit: int) -> list[dict[str, str]]:
 def answer(runtime: Runtime, question: str, document: str, memory: bool) -> tuple[str, int, int, int]:
     """The greedy answer, the tokens of the prompt and of the answer, and the bytes read of the bank."""
     manifest, context = runtime.bundle.manifest, runtime.engine.new_context()
-    tokens = runtime.tokenizer.encode(question, add_special_tokens=False).ids
+    tokens = runtime.tokenizer.encode(question)
     room = manifest.anchor.context_length - manifest.generation.max_tokens - len(tokens) - 1
-    before = (
-        runtime.tokenizer.encode(document + " ", add_special_tokens=False).ids[: max(0, room)]
-        if document
-        else []
-    )
+    before = runtime.tokenizer.encode(document + " ")[: max(0, room)] if document else []
     first = [manifest.tokens.bos] if manifest.tokens.add_bos and manifest.tokens.bos is not None else []
     prompt = [*first, *before, *tokens]
     lease = None

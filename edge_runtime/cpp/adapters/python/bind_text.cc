@@ -1,4 +1,4 @@
-// The sampler, which every engine uses, and the core's tokenizer, which is compared with the package `tokenizers`.
+// The sampler, which every engine uses, and the core's tokenizer.
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -67,6 +67,7 @@ void bind_text(nb::module_& module) {
             return self.decode(ids, follows);
           },
           "ids"_a, "follows"_a = false, "The text, special tokens left out. follows: behind other tokens.")
+      .def("token", &Tokenizer::token, "id"_a, "A token by itself, special ones too; empty beyond the vocabulary.")
       .def(
           "decode_pieces",
           [](const Tokenizer& self, const std::vector<std::uint32_t>& ids, bool follows) {

@@ -33,6 +33,9 @@ class Tokenizer {
   // tokens, so that a decoder that treats a text's beginning apart leaves it alone.
   std::string decode(std::span<const std::uint32_t> ids, bool follows = false) const;
 
+  // A token by itself, special ones too: what chat templates write. Empty for ids beyond the vocabulary.
+  std::string token(std::uint32_t id) const;
+
   struct Parts;
 
  private:

@@ -170,6 +170,11 @@ std::string Tokenizer::decode(std::span<const std::uint32_t> ids, bool follows) 
   return out + stream.flush();
 }
 
+std::string Tokenizer::token(std::uint32_t id) const {
+  if (const auto added = parts_->added.find(id); added != parts_->added.end()) return added->second.content;
+  return parts_->bpe.has(id) ? text::readable(parts_->bpe.token(id)) : std::string();
+}
+
 std::string TextStream::push(std::uint32_t token) {
   const Tokenizer::Parts& parts = *tokenizer_.parts_;
   const auto added = parts.added.find(token);
