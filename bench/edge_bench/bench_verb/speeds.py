@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from edge_bench.remote import Remote
 
 MEMORIES = ("none", "fetched")
 WARM_UP_TOKENS = 16  # of generation
+# Seconds between two turns: threads that spin on after a call, as ONNX Runtime's do, would take a core from whoever is
+# next.
+SETTLING = 0.3
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ def measure_speeds(
         for name, test, memory in order.sample(turns, len(turns)):
             decode = test.kind == "tg"
             tokens = min(test.tokens, WARM_UP_TOKENS) if decode and turn < 0 else test.tokens
+            if len(workers) > 1:
+                time.sleep(SETTLING)
             taken = workers[name].ask("speed", tokens=tokens, decode=decode, memory=memory)
             if turn >= 0:
                 seconds.setdefault((name, test, memory), []).append(taken)

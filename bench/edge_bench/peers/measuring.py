@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_bench import machine
 from edge_bench._native import read_passes
-from edge_bench.bench_verb.speeds import WARM_UP_TOKENS, Test, measure_speeds
+from edge_bench.bench_verb.speeds import SETTLING, WARM_UP_TOKENS, Test, measure_speeds
 from edge_bench.peers.contenders import Contender, Plan, all_contenders
 from edge_bench.peers.ratios import ratios
 from edge_bench.peers.swapping import STATES, Swap
@@ -134,6 +134,7 @@ def _swaps(contenders: Sequence[Contender], workers: Mapping[str, Remote], repet
     for turn in range(-1, repetitions):
         for one, state in order.sample(turns, len(turns)):
             assert one.swap is not None
+            time.sleep(SETTLING)
             swap = workers[one.name].ask("swap", state=state, number=turn % 2, **one.swap)
             if turn >= 0:
                 found.setdefault((one.name, state), []).append(swap)
