@@ -14,7 +14,8 @@
 
 namespace edge {
 
-class ByteSource;  // src/byte_source.h
+class ByteSource;   // src/byte_source.h
+class MappedBytes;  // src/mapped_bytes.h
 
 struct Route {
   std::vector<std::uint64_t> path;  // path[l - 1]: the chosen node of level l
@@ -76,6 +77,7 @@ class Tree {
   std::uint32_t dim_ = 0;
   std::vector<std::span<const float>> centroids_;  // a level each: [fanout^l, dim]
   std::shared_ptr<const void> held_;               // what the centroids lie in
+  const MappedBytes* mapped_ = nullptr;            // the file in it, where they stay in one
   std::vector<std::vector<std::int32_t>> documents_;
 };
 
