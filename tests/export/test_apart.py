@@ -19,21 +19,37 @@ NATIVE, ONNX = ("native", "paged"), ("onnx", "portable")
 CONFIG = ExportConfig("x", "f16", 16, None, ("static",), None, (NATIVE, ONNX))
 
 
-def test_the_same_programs_as_in_one_process(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, said, written = Source.open(tiny_checkpoint), [], []
-    inputs = load_inputs(source)
-    for large in (programs.LARGE, 0):
-        monkeypatch.setattr(programs, "LARGE", large)
-        root = tmp_path / str(large)
+def test_the_same_program_as_in_one_process(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    source, alone = Source.open(tiny_checkpoint), replace(CONFIG, programs=(NATIVE,))
+    written, said = [], []
+    for name in ("here", "apart"):
+        root = tmp_path / name
         root.mkdir()
         lines: list[str] = []
-        entries = programs.write_programs(root, source, inputs, CONFIG, lines.append)
-        written.append((entries, {path.name: path.read_bytes() for path in root.iterdir()}))
+        if name == "here":
+            entry = programs.write_program(root, load_inputs(source), alone, lines.append)
+        else:
+            entry = write_apart(root, source, alone, lines.append)
+        written.append((entry, {path.name: path.read_bytes() for path in root.iterdir()}))
         said.append([line.split(": ")[0] for line in lines])
     assert written[0] == written[1]
     assert said[0] == said[1] != []
+
+
+def test_several_programs_of_a_large_anchor_are_written_apart(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source.open(tiny_checkpoint)
+    inputs, apart, here = load_inputs(source), [], []
+    monkeypatch.setattr(programs, "write_apart", lambda *given: apart.append(given[2].programs))
+    monkeypatch.setattr(programs, "write_program", lambda *given: here.append(given[2].programs))
+    programs.write_programs(tmp_path, source, inputs, CONFIG, print)
+    assert (apart, here) == ([], [(NATIVE,), (ONNX,)])
+    monkeypatch.setattr(programs, "LARGE", inputs.decoder.config.parameters)
+    programs.write_programs(tmp_path, source, inputs, replace(CONFIG, programs=(NATIVE,)), print)
+    assert (apart, here[2:]) == ([], [(NATIVE,)])
+    programs.write_programs(tmp_path, source, inputs, CONFIG, print)
+    assert (apart, here[3:]) == ([(NATIVE,), (ONNX,)], [])
 
 
 def test_what_the_process_refuses_is_raised_here(tiny_checkpoint: Path, tmp_path: Path) -> None:
