@@ -35,7 +35,7 @@ const kernels::Kernels* table(Isa isa) {
     case Isa::kAvx2:
       return &kernels::kAvx2Kernels;
     case Isa::kAvx512:
-    case Isa::kAmx:  // a batch's tokens rarely share a path, and of one token a tile is mostly empty
+    case Isa::kAmx:  // memory meets activations of more than 8 bits, which tiles do not multiply
       return &kernels::kAvx512Kernels;
 #elif defined(EDGE_KERNELS_ARM64)
     case Isa::kNeon:
