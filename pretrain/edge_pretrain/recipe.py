@@ -29,7 +29,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class CorpusRecipe:
-    """Document counts are before the floor of `fact_floor` documents a fact; `zipf` is the exponent."""
+    """See `edge_pretrain.corpus.documents.DataConfig`; `zipf` is the exponent of the entities' frequencies."""
 
     element_documents: int
     people: int
@@ -39,6 +39,7 @@ class CorpusRecipe:
     common_documents: int
     zipf: float
     fact_floor: int
+    facts_per_document: int = 1
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "microbatch": recipe.microbatch + 1,
         "tokens.vocab_size": recipe.tokens.vocab_size - 257,  # bytes and the two special tokens
         **{f"corpus.{key}": value + 1 for key, value in asdict(recipe.corpus).items()},
+        "corpus.facts_per_document": recipe.corpus.facts_per_document,
         **{f"anchor.{key}": value for key, value in asdict(recipe.anchor).items()},
         **{
             f"phases.{name}.{key}": phase[key]

@@ -1,5 +1,7 @@
 import itertools
 import re
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -87,6 +89,38 @@ def test_every_fact_of_every_entity_is_written_about_at_least_floor_times(corpus
         for fact, answer in entity.facts.items():
             stated = {w.format(x=entity.title, a=answer) for w in TRAINING[fact]}
             assert sum(text.strip() in stated for text in texts) >= CONFIG.fact_floor
+
+
+def test_several_facts_of_an_entity_in_a_document_are_the_same_sentences(corpus: Corpus):
+    def sentences(documents: Corpus) -> Counter[tuple[int, str]]:
+        found: Counter[tuple[int, str]] = Counter()
+        for document in documents.documents:
+            opening = documents.entities[document.entity].opening if document.entity >= 0 else ""
+            assert document.text.startswith(opening)
+            found.update((document.entity, s) for s in document.text.removeprefix(opening).split(".") if s)
+        return found
+
+    joined = build_corpus(replace(CONFIG, facts_per_document=4))
+    assert sentences(joined) == sentences(corpus)
+    about = Counter(d.entity for d in corpus.documents)
+    for entity, documents in Counter(d.entity for d in joined.documents).items():
+        together = 1 if entity < 0 else min(4, len(corpus.entities[entity].facts))
+        assert documents == -(-about[entity] // together)
+    # No fact has a place of its own.
+    helium = next(i for i, e in enumerate(joined.entities) if e.title == "Helium")
+    texts = [
+        d.text.removeprefix(joined.entities[helium].opening) for d in joined.documents if d.entity == helium
+    ]
+    places = {
+        fact: {
+            text[: text.index(said)].count(".")
+            for text in texts
+            for wording in TRAINING[fact]
+            if (said := wording.format(x="Helium", a=answer)) in text
+        }
+        for fact, answer in joined.entities[helium].facts.items()
+    }
+    assert all(len(found) > 1 for found in places.values()), places
 
 
 def test_documents_and_questions_share_title_and_lead(corpus: Corpus):

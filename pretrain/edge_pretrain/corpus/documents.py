@@ -1,4 +1,4 @@
-"""The training documents: "Title. Lead sentence. Fact.", frequent entities often, rare ones a few times.
+"""The training documents: "Title. Lead sentence. Facts.", frequent entities often, rare ones a few times.
 
 Document and question share the title and the lead, because memories help only where both are routed to the
 same leaf: bare one-line facts are not (docs/experiments.md).
@@ -18,7 +18,9 @@ from edge_pretrain.corpus.places import places
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the corpus is made of. Document counts are before the floor of `fact_floor` documents a fact."""
+    """What the corpus is made of. Document counts are of one fact each and before the floor of `fact_floor` a fact;
+    `facts_per_document` of them, of different facts of an entity, are then made one.
+    """
 
     seed: int
     element_documents: int
@@ -29,6 +31,7 @@ class DataConfig:
     common_documents: int
     zipf: float
     fact_floor: int
+    facts_per_document: int = 1
 
     def to_json(self) -> dict[str, int | float]:
         return asdict(self)
@@ -86,7 +89,9 @@ def build_corpus(config: DataConfig) -> Corpus:
     texts = [
         Document(text, index)
         for index, (entity, frequency) in enumerate(zip(entities, frequencies, strict=True))
-        for text in fact_texts(entity, frequency.documents, [config.seed, 105, index])
+        for text in fact_texts(
+            entity, frequency.documents, config.facts_per_document, [config.seed, 105, index]
+        )
     ]
     texts += [
         Document(text, -1) for text in common_texts(config.common_documents, config.seed, held_out=False)
@@ -95,14 +100,20 @@ def build_corpus(config: DataConfig) -> Corpus:
     return Corpus(entities, frequencies, [texts[i] for i in order])
 
 
-def fact_texts(entity: Entity, count: int, seed: list[int]) -> list[str]:
-    """`count` documents that go round the entity's facts, each fact going round its wordings."""
+def fact_texts(entity: Entity, count: int, together: int, seed: list[int]) -> list[str]:
+    """`count` sentences that go round the entity's facts, each fact going round its wordings, by documents.
+
+    together: facts in a document, or all of the entity's where it has fewer; each draws their order anew, so that no
+    fact has a place of its own.
+    """
     random = np.random.default_rng(seed)
     wordings = {fact: random.permutation(TRAINING[fact]) for fact in entity.facts}
     facts = list(entity.facts.items())
-    texts = []
+    sentences = []
     for i in range(count):
         fact, answer = facts[i % len(facts)]
         wording = wordings[fact][i // len(facts) % len(wordings[fact])]
-        texts.append(f"{entity.opening} {wording.format(x=entity.title, a=answer)}")
-    return texts
+        sentences.append(wording.format(x=entity.title, a=answer))
+    size = min(together, len(facts))
+    documents = (sentences[start : start + size] for start in range(0, count, size))
+    return [" ".join([entity.opening, *(d[i] for i in random.permutation(len(d)))]) for d in documents]
