@@ -81,14 +81,19 @@ def size(recipe: Recipe) -> tuple[Variant, ...]:
 
 
 def training(recipe: Recipe) -> tuple[Variant, ...]:
-    """The frozen memories start from an anchor that was trained on all tokens: they see as many once more."""
+    """Frozen memories start from an anchor that was trained on all tokens, and see as many once more: so there is
+    co-training from that anchor as well, which is what Pouransari et al. 2025 compare them with (rows A2, A3).
+    """
     anchor, cotrain = recipe.phases.anchor, recipe.phases.cotrain
     total = anchor.steps + cotrain.steps * cotrain.batch // anchor.batch
     units = recipe.tree.fanout + 1
     steps = max(1, cotrain.steps * cotrain.batch // (units * FROZEN_BATCH))
-    frozen = (
+    whole = (
         f"phases.anchor.steps = {total}",
         f"phases.anchor.learning_rate = {recipe.controls.learning_rate}",
+    )
+    frozen = (
+        *whole,
         f"phases.frozen = {{steps = {steps}, batch = {FROZEN_BATCH}, warmup = {cotrain.warmup}, "
         f"memory_learning_rate = {cotrain.memory_learning_rate}, "
         f"memory_weight_decay = {cotrain.memory_weight_decay}}}",
@@ -98,6 +103,7 @@ def training(recipe: Recipe) -> tuple[Variant, ...]:
     return (
         Variant("co-trained", modes=modes),
         Variant("frozen", frozen, modes=modes),
+        Variant("co-trained from a trained anchor", whole, modes=modes),
         Variant("from scratch", scratch, modes=modes),
     )
 
