@@ -78,7 +78,8 @@ def test_units_are_kept_when_a_run_is_stopped_and_all_are_summarized(folder: Pat
 def test_training_modes_and_snapshots_are_scored(folder: Path):
     assert run(folder, "training") == 0
     found = json.loads((folder / "out" / "training" / "results.json").read_text())["seeds"]
-    assert {"frozen, generic", "frozen, fetched", "from scratch, fetched"} <= found.keys()
+    variants = ("frozen", "co-trained from a trained anchor", "from scratch")
+    assert {f"{name}, {mode}" for name in variants for mode in ("generic", "fetched")} <= found.keys()
     assert run(folder, "over-time") == 0
     found = json.loads((folder / "out" / "over-time" / "results.json").read_text())["seeds"]
     assert {"memory, fetched@1", "memory, fetched@4", "memory, fetched"} <= found.keys()
