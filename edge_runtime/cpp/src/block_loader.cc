@@ -19,6 +19,8 @@ bool touches(const BankLevelSpec& spec, std::uint64_t layer, std::uint64_t begin
          overlap(begin, length, spec.layer_offset(layer), spec.layer_bytes());
 }
 
+std::uint64_t pages(std::uint64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
 std::string where(const Block& block) {
   return " (level " + std::to_string(block.node.level) + ", node " + std::to_string(block.node.index) + ", row " +
          std::to_string(block.row) + ", block at offset " + std::to_string(block.file->bank.block_offset(block.row)) +
@@ -34,8 +36,11 @@ void BlockLoader::begin(std::span<Block* const> blocks, Urgency urgency) {
   std::vector<std::pair<std::uint64_t, Read>> reads;  // with the first layer that each brings
   for (Block* const block : blocks) {
     const BankLevelSpec& spec = block->file->bank.spec();
-    for (std::uint64_t begin = 0; begin < block->bytes; begin += chunk_bytes_) {
-      const std::uint64_t length = std::min(chunk_bytes_, block->bytes - begin);
+    // A request's first layer waits for the first reads of all blocks: they end with it. Those that follow grow.
+    std::uint64_t chunk = std::min(pages(spec.layer_offset(0) + spec.layer_bytes()), chunk_bytes_);
+    for (std::uint64_t begin = 0, length = 0; begin < block->bytes; begin += length) {
+      length = std::min(chunk, block->bytes - begin);
+      chunk = std::min(2 * chunk, chunk_bytes_);
       std::uint64_t first = spec.layers();
       for (std::uint64_t layer = 0; layer < spec.layers(); ++layer) {
         if (!touches(spec, layer, begin, length)) continue;

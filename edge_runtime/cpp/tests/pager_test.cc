@@ -79,6 +79,20 @@ TEST(Pager, ShowsLayersAsTheyArriveTheFirstOnesFirst) {
   EXPECT_EQ(bank.pager().lease_fetch_ns(lease), arrived_ns.back());
 }
 
+TEST(Pager, TheFirstLayerWaitsForNoOtherHoweverLongAReadIs) {
+  SimulatedBank bank;
+  bank.read_at_once(64 * kPage);
+  bank.open(kPlenty);
+  const LeaseId lease = *bank.pager().fetch(std::vector<Node>{{0, 0}, {1, 0}, {2, 0}});
+  while (!*bank.pager().ready(lease, 0)) ASSERT_TRUE(bank.step());
+  // A page of each block ends with its first layer, or behind it.
+  EXPECT_LE(bank.pager().stats().bytes_read, std::uint64_t{4} * kPage);
+  EXPECT_FALSE(*bank.pager().ready(lease));
+  bank.run();
+  EXPECT_TRUE(*bank.pager().ready(lease));
+  bank.expect_contents(lease, {{0, 0}, {1, 0}, {2, 0}});
+}
+
 TEST(Pager, TheLastFileThatHasANodeWins) {
   SimulatedBank bank;
   const std::vector<std::byte> base(bank.expected({1, 3}).begin(), bank.expected({1, 3}).end());

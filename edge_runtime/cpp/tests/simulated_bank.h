@@ -35,9 +35,12 @@ class SimulatedBank {
     files_.push_back({shape.level, path, read_file(path)});
   }
 
+  // Of whole reads, before the pager is opened; a page otherwise.
+  void read_at_once(std::uint64_t bytes) { chunk_bytes_ = bytes; }
+
   // Opens the pager. Budget in bytes.
   Status try_open(PagerOptions options) {
-    options.chunk_bytes = kPage;
+    options.chunk_bytes = chunk_bytes_;
     std::vector<PagedLevel> levels;
     for (const File& file : files_) {
       auto bank = BankLevel::open(file.path);
@@ -127,6 +130,7 @@ class SimulatedBank {
 
   TempDir dir_;
   std::vector<File> files_;
+  std::uint64_t chunk_bytes_ = kPage;
   ManualClock clock_;
   std::shared_ptr<SimulatedDevice> device_ = std::make_shared<SimulatedDevice>(clock_, SimulatedDevice::Profile{});
   std::vector<SimulatedStorage*> simulated_;
