@@ -1,8 +1,5 @@
 #include "edge_runtime/bank_level.h"
 
-#define XXH_INLINE_ALL  // no library to link
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -11,6 +8,7 @@
 
 #include "bank_metadata.h"
 #include "byte_source.h"
+#include "kernels/kernels.h"
 #include "safetensors_header.h"
 #include "strict_json.h"
 
@@ -272,12 +270,7 @@ std::uint64_t layer_checksum(const BankLevelSpec& spec, std::span<const std::byt
 }
 
 std::uint64_t layer_checksum(std::span<const std::byte> scales, std::span<const std::byte> data) {
-  XXH3_state_t state;
-  XXH3_INITSTATE(&state);
-  XXH3_64bits_reset(&state);
-  XXH3_64bits_update(&state, scales.data(), scales.size());
-  XXH3_64bits_update(&state, data.data(), data.size());
-  return XXH3_64bits_digest(&state);
+  return kernels::active_kernels().checksum(scales.data(), scales.size(), data.data(), data.size());
 }
 
 }  // namespace edge

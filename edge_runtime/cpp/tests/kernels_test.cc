@@ -266,5 +266,21 @@ TEST(Isa, OneThatTheMachineLacksIsAnError) {
   EXPECT_NE(status.error().message.find("scalar"), std::string::npos);
 }
 
+TEST(Kernels, ChecksumsAreTheSameInAllTables) {
+  std::mt19937 random(7);
+  std::vector<std::byte> bytes(5000);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  for (const std::size_t length : {0, 1, 16, 128, 240, 241, 256, 1023, 1024, 1025, 4096}) {
+    const std::byte* const data = bytes.data() + length % 7;
+    const std::uint64_t want = kScalarKernels.checksum(data, length / 3, data + length / 3, length - length / 3);
+    for (const Isa isa : supported_isas()) {
+      const Kernels& kernels = *kernels_of(isa);
+      EXPECT_EQ(kernels.checksum(data, length / 3, data + length / 3, length - length / 3), want)
+          << name(isa) << length;
+      EXPECT_EQ(kernels.checksum(data, length, data, 0), want) << name(isa) << length;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace edge::kernels

@@ -8,6 +8,7 @@
 #include "kernels/add_floats.h"
 #include "kernels/add_quantised.h"
 #include "kernels/attention.h"
+#include "kernels/checksum.h"
 #include "kernels/dot_tiles.h"
 #include "kernels/kernels.h"
 #include "kernels/vector_tiles.h"
@@ -51,7 +52,8 @@ constexpr Kernels kernels_over() {
       .geglu = gated<V, Gelu>,
       .soften = soften<V>,
       .to_f16 = to_f16<V>,
-      .sum = sum_parts<V>};
+      .sum = sum_parts<V>,
+      .checksum = checksum};
 }
 
 }  // namespace edge::kernels

@@ -18,6 +18,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 
 #include "edge_runtime/dtype.h"
 #include "edge_runtime/isa.h"
@@ -96,6 +97,9 @@ struct Kernels {
   void (*to_f16)(const float* v, std::size_t n, std::byte* out) = nullptr;
   // y[i] = parts[i] + parts[n + i] + ..., in this order. REQUIRES count >= 1.
   void (*sum)(const float* parts, std::size_t count, std::size_t n, float* y) = nullptr;
+  // XXH3 of both, one after the other: the same in all tables.
+  std::uint64_t (*checksum)(const std::byte* scales, std::size_t scale_bytes, const std::byte* data,
+                            std::size_t bytes) = nullptr;
 
   const DTypeKernels& operator[](DType dtype) const { return of[static_cast<std::size_t>(dtype)]; }
 };

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/checksum.h"
 #include "kernels/kernels.h"
 
 namespace edge::kernels {
@@ -224,6 +225,7 @@ const Kernels kScalarKernels = {
     .soften = soften,
     .to_f16 = to_f16,
     .sum = sum,
+    .checksum = checksum,
 };
 
 }  // namespace edge::kernels
