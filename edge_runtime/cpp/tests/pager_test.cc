@@ -85,7 +85,7 @@ TEST(Pager, TheFirstLayerWaitsForNoOtherHoweverLongAReadIs) {
   bank.open(kPlenty);
   const LeaseId lease = *bank.pager().fetch(std::vector<Node>{{0, 0}, {1, 0}, {2, 0}});
   while (!*bank.pager().ready(lease, 0)) ASSERT_TRUE(bank.step());
-  // A page of each block ends with its first layer, or behind it.
+  // The first layers lie in two pages of level 0 and in one of each other level.
   EXPECT_LE(bank.pager().stats().bytes_read, std::uint64_t{4} * kPage);
   EXPECT_FALSE(*bank.pager().ready(lease));
   bank.run();
