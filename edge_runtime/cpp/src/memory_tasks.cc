@@ -27,7 +27,8 @@ void ask_for_scales(const Chunk& chunk, std::size_t d) {
   }
 }
 
-// A chunk's share of y for at most kMaxTokens tokens. `next` is the chunk that this thread takes afterwards, if any.
+// A chunk's share of y for at most kMaxTokens tokens. `next` is the chunk that this thread probably takes afterwards,
+// if any.
 void add_chunk(const Kernels& kernels, const Chunk& chunk, const Chunk* next, const Activations& x, std::size_t first,
                std::size_t tokens, std::size_t d, bool accumulate, float* y) {
   alignas(kAlignment) std::array<float, kMaxRows * kMaxTokens> gate;
@@ -58,7 +59,8 @@ void run_chunks(const Kernels& kernels, const Chunks& chunks, std::size_t begin,
                 std::size_t first, std::size_t tokens, std::size_t d, std::size_t y_stride, float* y) {
   ask_for_scales(chunks[begin], d);
   for (std::size_t chunk = begin; chunk < end; ++chunk) {
-    const Chunk next = chunk + 1 < end ? chunks[chunk + 1] : Chunk{};
+    // Behind `end` too: whoever takes these chunks mostly takes those that follow.
+    const Chunk next = chunk + 1 < chunks.count() ? chunks[chunk + 1] : Chunk{};
     const bool accumulate = y_stride == 0 && chunk > 0;
     add_chunk(kernels, chunks[chunk], next.block == nullptr ? nullptr : &next, x, first, tokens, d, accumulate,
               y + chunk * y_stride);

@@ -112,8 +112,9 @@ template <class V, DType kType>
 void add_floats(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) {
   if (tokens == 1 && !accumulate) {
     std::memset(y, 0, d * sizeof(float));
+    Following following = following_of<kType>(rows, 0, d);
     const auto take = [&]<std::size_t kRows>(std::size_t row) {
-      ask_for_next<kType>(rows, row, kRows, d);
+      ask(following, kRows * bytes_of<kType>(d));
       stream_rows<V, kType, kRows>(rows.data + row * bytes_of<kType>(d), h + row, d, y);
     };
     std::size_t row = 0;

@@ -22,23 +22,34 @@ struct Weights {
   alignas(64) float scale[kSlots];                // of the sums
 };
 
-// Rounds kLanes slots from `slot` on; weight(row) gives them.
-template <class V, DType kType, std::size_t kSlots, class Weight>
-void round_weights(std::size_t rows, std::size_t slot, const Weight& weight, Weights<kSlots>& to) {
+// How the weights of kLanes slots are rounded: q = round(weight * inverse), weight = q * scale.
+template <class V>
+struct Rounding {
+  typename V::F inverse;
+  typename V::F scale;
+};
+template <class V, class Weight>
+Rounding<V> rounding_of(std::size_t rows, const Weight& weight) {
   using F = typename V::F;
-  using I = typename V::I;
   F largest = V::zero();
   for (std::size_t row = 0; row < rows; ++row) largest = V::magnitude_max(largest, weight(row));
   const F limit = V::broadcast(static_cast<float>(kActivationLimit));
   const F smallest = V::broadcast(kSmallestActivation);
-  const F inverse = V::zero_if_less(V::div(limit, largest), largest, smallest);
   // largest - largest is NaN where largest is not finite.
   const F scale = V::add(V::div(largest, limit), V::sub(largest, largest));
-  V::store(to.scale + slot, V::zero_if_less(scale, largest, smallest));
+  return {V::zero_if_less(V::div(limit, largest), largest, smallest), V::zero_if_less(scale, largest, smallest)};
+}
+
+// Rounds kLanes slots from `slot` on; weight(row) gives them.
+template <class V, DType kType, std::size_t kSlots, class Weight>
+void round_weights(std::size_t rows, std::size_t slot, const Weight& weight, Weights<kSlots>& to) {
+  using I = typename V::I;
+  const Rounding<V> rounding = rounding_of<V>(rows, weight);
+  V::store(to.scale + slot, rounding.scale);
   I sum = V::zero_ints();
   for (std::size_t row = 0; row < rows; row += 2) {
-    const I first = V::to_ints(V::mul(weight(row), inverse));
-    const I second = row + 1 < rows ? V::to_ints(V::mul(weight(row + 1), inverse)) : V::zero_ints();
+    const I first = V::to_ints(V::mul(weight(row), rounding.inverse));
+    const I second = row + 1 < rows ? V::to_ints(V::mul(weight(row + 1), rounding.inverse)) : V::zero_ints();
     V::store(to.pairs[row / 2] + slot, V::as_floats(V::pack(first, second)));
     sum = V::add_ints(sum, V::add_ints(first, second));
   }
@@ -126,17 +137,13 @@ void stream_quantised(const Rows& rows, const float* h, std::size_t d, std::size
       V::store((i < whole ? y + i : tail) + k, V::broadcast(weights.start[slot_of(i)]));
     }
   }
+  Following following = following_of<kType>(rows, begin, end);
   const auto take = [&]<std::size_t kPairs>(std::size_t row, std::size_t count) {
     constexpr std::size_t kStep = 2 * kPairs * bytes_of<kType>(kAddColumns);
     const std::byte* const data = rows.data + row * stride;
-    // What comes next is asked for at the pace of what is read: more at once would wait for each other.
-    const bool follows = rows.next != nullptr && row + count <= rows.next->count;
-    const std::byte* next = (follows ? rows.next->data + row * stride : data) + 2 * kPairs * bytes_of<kType>(begin);
     const float* const pairs = weights.pairs[row / 2];
     for (std::size_t i = begin; i < whole; i += kAddColumns) {
-      EDGE_UNROLL
-      for (std::size_t line = 0; line < kStep; line += kLine) __builtin_prefetch(next + line, 0, 2);
-      next += kStep;
+      ask(following, kStep);
       stream_group<V, kType, kPairs>(data + bytes_of<kType>(i), stride, count, pairs + slot_of(i), kSlots, y + i);
     }
     if (whole < end) {
@@ -199,7 +206,12 @@ template <class V, DType kType>
 void add_quantised(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) {
   if (tokens == 1 && !accumulate) {
     for (std::size_t begin = 0; begin < d; begin += kSegment) {
-      stream_quantised<V, kType>(rows, h, d, begin, d - begin < kSegment ? d : begin + kSegment, y);
+      const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
+      if constexpr (requires { V::kAddsQuads; }) {
+        V::template stream_quads<kType>(rows, h, d, begin, end, y);
+      } else {
+        stream_quantised<V, kType>(rows, h, d, begin, end, y);
+      }
     }
     return;
   }

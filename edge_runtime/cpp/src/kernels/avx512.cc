@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/avx512_add.h"
+
 namespace edge::kernels {
 namespace {
 

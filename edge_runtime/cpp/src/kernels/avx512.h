@@ -17,6 +17,7 @@ struct Avx512 {
   static constexpr std::size_t kDotTokens = 2;
   static constexpr std::size_t kDotSums = 2;
   static constexpr std::size_t kAddTokens = 8;
+  static constexpr bool kAddsQuads = true;
 
   static F zero() { return _mm512_setzero_ps(); }
   static F broadcast(float v) { return _mm512_set1_ps(v); }
@@ -126,6 +127,10 @@ struct Avx512 {
       values[1] = _mm512_cvtepi32_ps(sums[1]);
     }
   }
+  // In avx512_add.h.
+  template <DType kType>
+  static void stream_quads(const Rows& rows, const float* h, std::size_t d, std::size_t begin, std::size_t end,
+                           float* y);
 };
 
 }  // namespace

@@ -17,13 +17,29 @@ static inline float load_float(const std::byte* from) {
 
 inline constexpr std::size_t kLine = 64;  // of caches
 
-// Asks for `count` of the rows that follow, from `row` on: into the second cache, as the nearest takes too few requests
-// at a time. Not for scales, which memory_ffn asks for once a chunk: asking for a line again and again costs more.
+// What is read after a call's rows, asked for at the pace of their reading, as more at once would wait for each other:
+// into the second cache, as the nearest takes too few requests at a time. Not for scales, which memory_ffn asks for
+// once a chunk: asking for a line again and again costs more.
+struct Following {
+  const std::byte* at;
+  const std::byte* end;
+  std::size_t pace;  // bytes for each byte that is read: all is asked for even where fewer rows come before it
+};
+// The share that belongs to the columns from `begin` to `end`.
 template <DType kType>
-void ask_for_next(const Rows& rows, std::size_t row, std::size_t count, std::size_t d) {
-  if (rows.next == nullptr || row + count > rows.next->count) return;
-  const std::byte* const from = rows.next->data + row * bytes_of<kType>(d);
-  for (std::size_t i = 0; i < count * bytes_of<kType>(d); i += kLine) __builtin_prefetch(from + i, 0, 2);
+Following following_of(const Rows& rows, std::size_t begin, std::size_t end) {
+  if (rows.next == nullptr || rows.count == 0) return {nullptr, nullptr, 0};
+  const std::size_t count = rows.next->count;
+  const std::byte* const data = rows.next->data;
+  return {data + count * bytes_of<kType>(begin), data + count * bytes_of<kType>(end),
+          (count + rows.count - 1) / rows.count};
+}
+static inline void ask(Following& following, std::size_t bytes) {
+  const std::byte* at = following.at;
+  const auto left = static_cast<std::size_t>(following.end - at);
+  const std::size_t some = bytes * following.pace < left ? bytes * following.pace : left;
+  for (std::size_t i = 0; i < some; i += kLine) __builtin_prefetch(at + i, 0, 2);
+  following.at = at + some;
 }
 
 // f32, f16 and bf16 rows with f32 tokens. Each sum is kept in V::kDotSums vectors, so that a single row does not wait
@@ -118,15 +134,16 @@ EDGE_INLINE void finish_dot(const typename V::F (&sums)[kRows][kTokens], const s
 }
 
 // kRows rows with one token, one after another: hardware prefetchers follow that one stream twice as fast as several
-// interleaved ones. What comes next is asked for a row at a time, as more at once would wait for each other.
+// interleaved ones. What comes next is asked for a row at a time.
 template <class V, class Form, std::size_t kRows>
-void stream_dot(const Rows& rows, std::size_t row, const Tokens& tokens, std::size_t d, float* out) {
+void stream_dot(const Rows& rows, std::size_t row, const Tokens& tokens, std::size_t d, Following& following,
+                float* out) {
   constexpr DType kType = Form::kType;
   const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
   typename V::F sums[kRows][1];
   EDGE_UNROLL
   for (std::size_t r = 0; r < kRows; ++r) {
-    ask_for_next<kType>(rows, row + r, 1, d);
+    ask(following, bytes_of<kType>(d));
     typename V::F sum[1][1];
     Form::template sums<1, 1>(rows.data + (row + r) * bytes_of<kType>(d), scales + r * scale_bytes_of<kType>(d),
                               tokens.data, tokens.stride, d, sum);
@@ -140,16 +157,17 @@ template <class V, class Form>
 void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
   constexpr DType kType = Form::kType;
   constexpr std::size_t kStreamedRows = 4;  // whose lanes are added at once
+  Following following = following_of<kType>(rows, 0, d);
   std::size_t row = 0;
   if (tokens.count == 1) {
     for (; row + kStreamedRows <= rows.count; row += kStreamedRows) {
-      stream_dot<V, Form, kStreamedRows>(rows, row, tokens, d, out);
+      stream_dot<V, Form, kStreamedRows>(rows, row, tokens, d, following, out);
     }
-    for (; row < rows.count; ++row) stream_dot<V, Form, 1>(rows, row, tokens, d, out);
+    for (; row < rows.count; ++row) stream_dot<V, Form, 1>(rows, row, tokens, d, following, out);
     return;
   }
   const auto along_tokens = [&]<std::size_t kRows> {
-    ask_for_next<kType>(rows, row, kRows, d);
+    ask(following, kRows * bytes_of<kType>(d));
     const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
     const auto take = [&]<std::size_t kTokens>(std::size_t token) {
       const std::byte* const x = tokens.data + token * tokens.stride;
