@@ -25,12 +25,13 @@ PROGRAM = "edge_bench.kernels"
 SCHEMA = 1
 BANK_PARAMETERS = 225e6  # a part of the tree: what is fetched is of the full size
 DTYPES = {"int8": "i8", "int4": "i4", "f16": "f16"}
+FEW_ROWS = (8, 8, 8)  # about the fewest that a call shares among threads: what is left without bytes
 
 
 def prepare(
     output: Path, anchor: str, anchor_dtype: str, dtypes: Sequence[str]
 ) -> tuple[Any, dict[str, Any]]:
-    """The bundle, and by name of dtype a bank of the same shape; made unless they are there."""
+    """The bundle, and by name of dtype a bank of the same shape, and "few"; made unless they are there."""
     from edge_bench.banks import Bank, make_bank
     from edge_bench.synthetic import Synthetic
     from edge_runtime.bundle import Bundle
@@ -44,12 +45,15 @@ def prepare(
         for _ in plan.write_bank(directory):
             pass
         plan.write_rest(directory, lambda step: say(PROGRAM, step))
-    banks = {"int8": Bank(plan.bank, directory / "memory", plan.nodes)}
+    # One path is enough to decode with.
+    small = replace(plan, bank_parameters=max(30e6, plan.least_parameters))
+    few = Bank(replace(plan.bank, rows=FEW_ROWS), output / f"{anchor}-few", small.nodes)
+    for _ in make_bank(few.config, few.directory, few.nodes):
+        pass
+    banks = {"few": few, "int8": Bank(plan.bank, directory / "memory", plan.nodes)}
     for name in dtypes:
         if name not in banks:
-            # One path is enough to decode with.
-            small = max(30e6, plan.least_parameters)
-            other = replace(plan, memory_dtype=DTYPES[name], bank_parameters=small)
+            other = replace(small, memory_dtype=DTYPES[name])
             banks[name] = Bank(other.bank, output / f"{anchor}-{name}", other.nodes)
             for _ in make_bank(other.bank, banks[name].directory, other.nodes):
                 pass

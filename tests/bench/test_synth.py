@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_kernels_gives_every_key(toy: None, tmp_path: Path, monkeypatch: pytest.
         "decode_tokens_per_s_off",
         "decode_tokens_per_s_int8",
     } <= record.keys()
-    assert [row["memory"] for row in record["speed"]["rows"]] == ["off", "empty", "int8", "int4"]
+    assert [row["memory"] for row in record["speed"]["rows"]] == ["off", "empty", "few", "int8", "int4"]
     assert "`decode_ratio_int8`" in markdown(record)
     assert (tmp_path / "kernels.png").read_bytes().startswith(b"\x89PNG")
     draw(record, tmp_path / "again.png")
@@ -182,9 +183,14 @@ def test_kernels_gives_every_key(toy: None, tmp_path: Path, monkeypatch: pytest.
 def toy_banks(output: Path, *_: object) -> tuple[Bundle, dict[str, Any]]:
     plan = Synthetic("toy", 32e3)
     bundle = write(plan, output / "toy.bundle")
-    found = {"int8": banks.Bank(plan.bank, output / "toy.bundle/memory", plan.nodes)}
-    other = Synthetic("toy", 32e3, "i4")
-    found["int4"] = banks.Bank(other.bank, output / "int4", other.nodes)
-    for _ in banks.make_bank(other.bank, found["int4"].directory, other.nodes):
-        pass
+    few = replace(plan.bank, rows=tuple(1 for _ in plan.bank.rows))
+    int4 = Synthetic("toy", 32e3, "i4").bank
+    found = {
+        "few": banks.Bank(few, output / "few", plan.nodes),
+        "int8": banks.Bank(plan.bank, output / "toy.bundle/memory", plan.nodes),
+        "int4": banks.Bank(int4, output / "int4", plan.nodes),
+    }
+    for name in ("few", "int4"):
+        for _ in banks.make_bank(found[name].config, found[name].directory, plan.nodes):
+            pass
     return bundle, found

@@ -151,33 +151,49 @@ struct I8 {
   }
 };
 
-// A token for i4 rows: [scale, padded], then for each 128 columns, which are four groups, one a 128-bit lane:
-// [high of the groups' first halves] [high of the second] [low, first] [low, second] [the starting accumulator].
+// Sums of the four integers in each lane of 128 bits: that of lane j of sums[k] at 4 j + k.
+__m512i lane_sums(const __m512i (&sums)[4]) {
+  const auto pairs = [](__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const __m512i front = pairs(sums[0], sums[1]);
+  const __m512i back = pairs(sums[2], sums[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(front, back), _mm512_unpackhi_epi64(front, back));
+}
+
+// A token for i4 rows: [scale, padded], then for each 512 columns, which are four lines of four groups, a group a lane
+// of 128 bits: for each line [high of the groups' first halves] [high of the second] [low, first] [low, second]; behind
+// them [what is added to the groups' sums], in the order of lane_sums. So a group's sum is multiplied by its scale
+// once, not once for each of four parts of it.
 struct I4 {
   static constexpr DType kType = DType::kI4;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
-  static constexpr std::size_t kColumns = 128;
-  static constexpr std::size_t kBlock = 5 * kVector;
+  static constexpr std::size_t kLines = 4;
+  static constexpr std::size_t kLineColumns = 128;
+  static constexpr std::size_t kColumns = kLines * kLineColumns;
+  static constexpr std::size_t kBlock = (4 * kLines + 1) * kVector;
 
   static std::size_t prepared_bytes(std::size_t d) { return kVector + (d + kColumns - 1) / kColumns * kBlock; }
 
   static void prepare(const float* x, std::size_t d, std::byte* out) {
     const __m512 inverse = scale_of(x, d, out);
+    const __m512i offset = _mm512_set1_epi8(8);
+    const __m512i none = _mm512_setzero_si512();
     std::byte* to = out + kVector;
-    for (std::size_t i = 0; i < d; i += kColumns, to += kBlock) {
-      for (std::size_t half = 0; half < 8; ++half) {
-        const std::size_t column = i + half * 16;
-        const __m512i q = column < d ? quantise(x + column, 16, inverse) : _mm512_setzero_si512();
-        std::byte* high = to + half % 2 * kVector + half / 2 * 16;
-        split(q, high, high + 2 * kVector);
+    for (std::size_t i = 0; i < d; i += kColumns) {
+      __m512i sums[kLines];
+      for (std::size_t line = 0; line < kLines; ++line, to += 4 * kVector) {
+        for (std::size_t half = 0; half < 8; ++half) {
+          const std::size_t column = i + line * kLineColumns + half * 16;
+          const __m512i q = column < d ? quantise(x + column, 16, inverse) : none;
+          std::byte* high = to + half % 2 * kVector + half / 2 * 16;
+          split(q, high, high + 2 * kVector);
+        }
+        sums[line] = products(offset, offset, to);
       }
-      const __m512i offset = _mm512_set1_epi8(8);
-      const __m512i none = _mm512_setzero_si512();
-      const __m512i high = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(none, offset, load(to)), offset, load(to + kVector));
-      const __m512i low = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(none, offset, load(to + 2 * kVector)), offset,
-                                              load(to + 3 * kVector));
-      _mm512_storeu_si512(to + 4 * kVector, _mm512_sub_epi32(none, _mm512_add_epi32(_mm512_slli_epi32(high, 8), low)));
+      _mm512_storeu_si512(to, _mm512_sub_epi32(none, lane_sums(sums)));
+      to += kVector;
     }
   }
 
@@ -185,8 +201,7 @@ struct I4 {
   static void sums(const std::byte* rows, const std::byte* scales, const std::byte* tokens, std::size_t token_stride,
                    std::size_t d, __m512 (&out)[kR][kT]) {
     const std::size_t scale_stride = d / kI4Group * 2;
-    const __m512i spread = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    const __m512i low_bits = _mm512_set1_epi8(15);
+    const __m512i by_lane = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     EDGE_UNROLL
     for (std::size_t r = 0; r < kR; ++r) {
       EDGE_UNROLL
@@ -194,43 +209,50 @@ struct I4 {
     }
     const std::byte* x = tokens + kVector;
     for (std::size_t i = 0; i < d; i += kColumns, x += kBlock) {
-      __m512i packed[kR];
-      __m128i scale_bits[kR];
+      const std::size_t groups = (d - i < kColumns ? d - i : kColumns) / kI4Group;
+      const auto there = static_cast<__mmask16>((1U << groups) - 1);
       EDGE_UNROLL
       for (std::size_t r = 0; r < kR; ++r) {
-        const std::byte* row = rows + r * (d / 2) + i / 2;
-        const std::byte* row_scales = scales + r * scale_stride + i / kI4Group * 2;
-        if (i + kColumns <= d) {
-          packed[r] = load(row);
-          scale_bits[r] = _mm_loadu_si64(row_scales);
-        } else {
-          const std::size_t groups = (d - i) / kI4Group;
-          packed[r] = _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1U << (4 * groups)) - 1), row);
-          scale_bits[r] = _mm_maskz_loadu_epi16(static_cast<__mmask8>((1U << groups) - 1), row_scales);
-        }
-      }
-      __m512i first[kR];
-      __m512i second[kR];
-      __m512 scale[kR];
-      EDGE_UNROLL
-      for (std::size_t r = 0; r < kR; ++r) {
-        first[r] = _mm512_and_si512(packed[r], low_bits);
-        second[r] = _mm512_and_si512(_mm512_srli_epi16(packed[r], 4), low_bits);
-        scale[r] = _mm512_permutexvar_ps(spread, _mm512_castps128_ps512(_mm_cvtph_ps(scale_bits[r])));
-      }
-      EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) {
-        const std::byte* at = x + t * token_stride;
+        const std::byte* const row = rows + r * (d / 2) + i / 2;
+        const std::byte* const of_row = scales + r * scale_stride + i / kI4Group * 2;
+        const __m512 scale = _mm512_permutexvar_ps(by_lane, _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(there, of_row)));
+        __m512i first[kLines];
+        __m512i second[kLines];
         EDGE_UNROLL
-        for (std::size_t r = 0; r < kR; ++r) {
-          __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), first[r], load(at));
-          __m512i low = _mm512_dpbusd_epi32(load(at + 4 * kVector), first[r], load(at + 2 * kVector));
-          high = _mm512_dpbusd_epi32(high, second[r], load(at + kVector));
-          low = _mm512_dpbusd_epi32(low, second[r], load(at + 3 * kVector));
-          out[r][t] = _mm512_fmadd_ps(join(high, low), scale[r], out[r][t]);
+        for (std::size_t line = 0; line < kLines; ++line) {
+          const __m512i packed = load_groups(row + line * kVector, groups, line);
+          first[line] = _mm512_and_si512(packed, _mm512_set1_epi8(15));
+          second[line] = _mm512_and_si512(_mm512_srli_epi16(packed, 4), _mm512_set1_epi8(15));
+        }
+        EDGE_UNROLL
+        for (std::size_t t = 0; t < kT; ++t) {
+          const std::byte* const at = x + t * token_stride;
+          __m512i lines[kLines];
+          EDGE_UNROLL
+          for (std::size_t line = 0; line < kLines; ++line) {
+            lines[line] = products(first[line], second[line], at + line * 4 * kVector);
+          }
+          const __m512i of_groups = _mm512_add_epi32(lane_sums(lines), load(at + 4 * kLines * kVector));
+          out[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(of_groups), scale, out[r][t]);
         }
       }
     }
+  }
+
+ private:
+  // A line's bytes of the groups that there are, of `groups` in all its lines; zeros behind them.
+  static __m512i load_groups(const std::byte* from, std::size_t groups, std::size_t line) {
+    if (groups >= 4 * (line + 1)) return load(from);
+    if (groups <= 4 * line) return _mm512_setzero_si512();
+    return _mm512_maskz_loadu_epi32(static_cast<__mmask16>((1U << (4 * (groups - 4 * line))) - 1), from);
+  }
+
+  // Of a line with the prepared token: 256 times the products with the high bytes, and those with the low ones.
+  static __m512i products(__m512i first, __m512i second, const std::byte* x) {
+    const __m512i high =
+        _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), first, load(x)), second, load(x + kVector));
+    const __m512i low = _mm512_dpbusd_epi32(_mm512_slli_epi32(high, 8), first, load(x + 2 * kVector));
+    return _mm512_dpbusd_epi32(low, second, load(x + 3 * kVector));
   }
 };
 
