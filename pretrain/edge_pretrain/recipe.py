@@ -40,6 +40,7 @@ class CorpusRecipe:
     zipf: float
     fact_floor: int
     facts_per_document: int = 1
+    tail_documents: int = 0
 
 
 @dataclass(frozen=True)

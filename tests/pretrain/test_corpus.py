@@ -11,6 +11,7 @@ from edge_pretrain.corpus.elements import elements
 from edge_pretrain.corpus.entity import zipf_frequencies
 from edge_pretrain.corpus.phrasings import HELD_OUT, TRAINING
 from edge_pretrain.corpus.questions import END, build_questions, common_questions
+from edge_pretrain.corpus.tail import tail_texts
 
 CONFIG = DataConfig(
     seed=3,
@@ -121,6 +122,29 @@ def test_several_facts_of_an_entity_in_a_document_are_the_same_sentences(corpus:
         for fact, answer in joined.entities[helium].facts.items()
     }
     assert all(len(found) > 1 for found in places.values()), places
+
+
+@pytest.mark.parametrize("facts", [1, 2])
+def test_the_long_tail_is_about_things_that_nothing_else_is_about(corpus: Corpus, facts: int):
+    config = replace(CONFIG, tail_documents=500, facts_per_document=facts)
+    whole = build_corpus(config)
+    without = Counter((d.entity, d.text) for d in build_corpus(replace(config, tail_documents=0)).documents)
+    tail = list((Counter((d.entity, d.text) for d in whole.documents) - without).elements())
+    assert len(tail) == 500 == len(whole.documents) - without.total()
+    assert {entity for entity, _ in tail} == {-1}
+    titles = [text.split(".")[0] for _, text in tail]
+    assert len(set(titles)) == 500
+    assert not set(titles) & {entity.title for entity in whole.entities}
+    assert all(text.count(".") == 2 + facts for _, text in tail)
+    assert not {q.entity for q in build_questions(whole)} & set(titles)
+
+
+def test_a_title_that_is_taken_is_left_out_of_the_long_tail():
+    free = tail_texts(50, 1, set(), seed=1)
+    taken = {text.split(".")[0] for text in free[:10]}
+    texts = tail_texts(50, 1, taken, seed=1)
+    assert len(texts) == 50
+    assert not taken & {text.split(".")[0] for text in texts}
 
 
 def test_documents_and_questions_share_title_and_lead(corpus: Corpus):

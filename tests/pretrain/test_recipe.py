@@ -25,6 +25,19 @@ def test_the_demo_is_built_in():
     assert recipe.tokens.sequence_length <= recipe.anchor.context_length
 
 
+@pytest.mark.parametrize("name", built_in())
+def test_every_built_in_recipe_can_be_loaded(name: str):
+    recipe = load_recipe(name)
+    assert recipe_of(recipe.to_json()) == recipe
+
+
+def test_the_recipe_of_figure_1_is_the_demo_with_more_facts_and_more_steps():
+    demo, figure1 = load_recipe("demo"), load_recipe("figure1")
+    assert (figure1.anchor, figure1.memory, figure1.tree) == (demo.anchor, demo.memory, demo.tree)
+    assert (figure1.tokens, figure1.controls) == (demo.tokens, demo.controls)
+    assert figure1.corpus.people + figure1.corpus.places == 4 * (demo.corpus.people + demo.corpus.places)
+
+
 def test_a_recipe_is_read_from_a_file(tmp_path: Path):
     recipe = load_recipe(write(tmp_path, TINY))
     assert recipe.memory.rows == (2, 4)

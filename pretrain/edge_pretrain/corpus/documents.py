@@ -14,12 +14,14 @@ from edge_pretrain.corpus.entity import Entity, Frequency, with_article, zipf_fr
 from edge_pretrain.corpus.people import people
 from edge_pretrain.corpus.phrasings import TRAINING
 from edge_pretrain.corpus.places import places
+from edge_pretrain.corpus.tail import tail_texts
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """What the corpus is made of. Document counts are of one fact each and before the floor of `fact_floor` a fact;
-    `facts_per_document` of them, of different facts of an entity, are then made one.
+    `facts_per_document` of them, of different facts of an entity, are then made one. `tail_documents` are whole ones,
+    each about a thing that no other document and no question is about.
     """
 
     seed: int
@@ -32,6 +34,7 @@ class DataConfig:
     zipf: float
     fact_floor: int
     facts_per_document: int = 1
+    tail_documents: int = 0
 
     def to_json(self) -> dict[str, int | float]:
         return asdict(self)
@@ -39,7 +42,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Document:
-    """`entity` indexes the corpus's entities, -1 for common text."""
+    """`entity` indexes the corpus's entities, -1 for common text and the long tail."""
 
     text: str
     entity: int
@@ -95,6 +98,15 @@ def build_corpus(config: DataConfig) -> Corpus:
     ]
     texts += [
         Document(text, -1) for text in common_texts(config.common_documents, config.seed, held_out=False)
+    ]
+    texts += [
+        Document(text, -1)
+        for text in tail_texts(
+            config.tail_documents,
+            config.facts_per_document,
+            {entity.title for entity in entities},
+            config.seed,
+        )
     ]
     order = np.random.default_rng([config.seed, 106]).permutation(len(texts))
     return Corpus(entities, frequencies, [texts[i] for i in order])
