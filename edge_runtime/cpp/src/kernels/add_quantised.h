@@ -6,6 +6,7 @@
 // (rounds), add_ints, times_minus_8, pack (two vectors as the halves of each integer); magnitude_max and zero_if_less
 // (value < bound ? 0 : v), which let NaN through; pair<kType>, 32 columns of two rows (i4 as it is stored, q + 8);
 // accumulate(pair, the weights of both rows, sums); in_order<kType>, the sums as floats in the order of columns.
+// Where V says kAddsQuads, its stream_quads takes the place of stream_quantised.
 #pragma once
 
 #include <cstdint>
