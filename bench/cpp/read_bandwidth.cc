@@ -16,10 +16,16 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{1} << 21U;
 constexpr std::size_t kLanes = 16;  // independent sums: none waits for another, and compilers make vectors of them
+// How far ahead memory is asked for. The hardware's prefetchers alone stop at the end of a page, and where memory
+// answers slowly they read a fifth less.
+constexpr std::size_t kAhead = 4096;
+constexpr std::size_t kLine = 64;
 
 std::uint64_t sum(const std::uint64_t* data, std::size_t count) {
   std::array<std::uint64_t, kLanes> sums{};
   for (std::size_t i = 0; i + kLanes <= count; i += kLanes) {
+    const auto* const ahead = reinterpret_cast<const std::byte*>(data + i) + kAhead;  // prefetching never faults
+    for (std::size_t line = 0; line < kLanes * sizeof *data; line += kLine) __builtin_prefetch(ahead + line, 0, 2);
     for (std::size_t lane = 0; lane < kLanes; ++lane) sums[lane] += data[i + lane];
   }
   std::uint64_t total = 0;
