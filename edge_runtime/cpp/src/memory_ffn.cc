@@ -33,7 +33,7 @@ void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t 
   }
   Parallel& threads = chunks.rows() * 3 * d * tokens < kSerialProducts ? serial() : parallel;
   if (tokens <= memory::kSharedRowsTokens) {
-    const MemoryTasks tasks(blocks, x, tokens, d, scratch, threads.threads());
+    MemoryTasks tasks(blocks, x, tokens, d, scratch, threads.threads());
     threads.run(tasks.count(), [&](std::size_t i) { tasks.run(i); });
     tasks.finish(y);
     return;
@@ -48,7 +48,7 @@ void memory_ffn(std::span<const MemoryRows> blocks, const float* x, std::size_t 
     const std::size_t first = index * tile;
     const std::size_t count = std::min(tile, tokens - first);
     activations.prepare(first, count);
-    memory::run_chunks(kernels, chunks, 0, chunks.count(), activations, first, count, d, 0, y + first * d);
+    memory::run_chunks(kernels, chunks, activations, first, count, d, y + first * d);
   });
 }
 

@@ -55,15 +55,12 @@ float* aligned(float* pointer) {
   return pointer + floats;
 }
 
-void run_chunks(const Kernels& kernels, const Chunks& chunks, std::size_t begin, std::size_t end, const Activations& x,
-                std::size_t first, std::size_t tokens, std::size_t d, std::size_t y_stride, float* y) {
-  ask_for_scales(chunks[begin], d);
-  for (std::size_t chunk = begin; chunk < end; ++chunk) {
-    // Behind `end` too: whoever takes these chunks mostly takes those that follow.
-    const Chunk next = chunk + 1 < chunks.count() ? chunks[chunk + 1] : Chunk{};
-    const bool accumulate = y_stride == 0 && chunk > 0;
-    add_chunk(kernels, chunks[chunk], next.block == nullptr ? nullptr : &next, x, first, tokens, d, accumulate,
-              y + chunk * y_stride);
+void run_chunks(const Kernels& kernels, const Chunks& chunks, const Activations& x, std::size_t first,
+                std::size_t tokens, std::size_t d, float* y) {
+  ask_for_scales(chunks[0], d);
+  for (std::size_t i = 0; i < chunks.count(); ++i) {
+    const Chunk next = i + 1 < chunks.count() ? chunks[i + 1] : Chunk{};
+    add_chunk(kernels, chunks[i], next.block == nullptr ? nullptr : &next, x, first, tokens, d, i > 0, y);
   }
 }
 
@@ -79,15 +76,44 @@ MemoryTasks::MemoryTasks(std::span<const MemoryRows> blocks, const float* x, std
       activations_(kernels_, blocks, x, tokens, d),
       tokens_(tokens),
       d_(d),
-      runs_(std::min(chunks_.count(), kRunsPerThread * threads)),
+      count_(std::min({chunks_.count(), threads, kMaxShares})),
       partial_(aligned(scratch.data())) {
   activations_.place(reinterpret_cast<std::byte*>(partial_ + partial_floats(chunks_, tokens, d)));
   activations_.prepare(0, tokens);
+  const auto border = [this](std::size_t i) { return static_cast<std::uint32_t>(i * chunks_.count() / count_); };
+  for (std::size_t i = 0; i < count_; ++i) shares_[i].left = {border(i), border(i + 1)};
 }
 
-void MemoryTasks::run(std::size_t i) const {
-  run_chunks(kernels_, chunks_, i * chunks_.count() / runs_, (i + 1) * chunks_.count() / runs_, activations_, 0,
-             tokens_, d_, tokens_ * d_, partial_);
+std::optional<std::uint32_t> MemoryTasks::take(Share& share, bool front, Range& rest) {
+  // Relaxed: chunks are read only, and the pool orders what they write before finish().
+  Range left = share.left.load(std::memory_order_relaxed);
+  do {
+    if (left.begin == left.end) return std::nullopt;
+    rest = front ? Range{left.begin + 1, left.end} : Range{left.begin, left.end - 1};
+  } while (!share.left.compare_exchange_weak(left, rest, std::memory_order_relaxed));
+  return front ? left.begin : rest.end;
+}
+
+void MemoryTasks::run_chunk(std::size_t index, bool continues) const {
+  const Chunk next = continues ? chunks_[index + 1] : Chunk{};
+  add_chunk(kernels_, chunks_[index], continues ? &next : nullptr, activations_, 0, tokens_, d_, false,
+            partial_ + index * tokens_ * d_);
+}
+
+void MemoryTasks::run(std::size_t i) {
+  Range rest;
+  bool asked = false;  // for the chunk's scales
+  while (const auto chunk = take(shares_[i], true, rest)) {
+    if (!asked) ask_for_scales(chunks_[*chunk], d_);
+    asked = rest.begin < rest.end;
+    run_chunk(*chunk, asked);
+  }
+  for (std::size_t other = 1; other < count_; ++other) {
+    while (const auto chunk = take(shares_[(i + other) % count_], false, rest)) {
+      ask_for_scales(chunks_[*chunk], d_);
+      run_chunk(*chunk, false);
+    }
+  }
 }
 
 void MemoryTasks::finish(float* y) const { kernels_.sum(partial_, chunks_.count(), tokens_ * d_, y); }

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <span>
 
 #include "edge_runtime/memory_ffn.h"
@@ -21,8 +24,8 @@ inline constexpr std::size_t kSharedRowsTokens = 3;
 // Chunks of rows in a call, about: enough for cores of unequal speed, few enough for long streams and for the sum of
 // their y, which other cores have written, to be short.
 inline constexpr std::size_t kChunks = 8;
-// What a thread takes at once while rows are shared: runs of chunks, so that most of its reading is one stream.
-inline constexpr std::size_t kRunsPerThread = 2;
+// Of a call's shares, as many as threads up to here.
+inline constexpr std::size_t kMaxShares = 16;
 
 // Consecutive rows of one block.
 struct Chunk {
@@ -47,8 +50,10 @@ class Chunks {
   Chunk operator[](std::size_t index) const {
     const MemoryRows* block = blocks_.data();
     for (; index >= count_of(*block); ++block) index -= count_of(*block);
-    const std::size_t first = index * size_;
-    return {block, first, std::min(size_, block->rows - first)};
+    // Whole fours suit the kernels; pieces of nearly one size suit whoever shares them.
+    const std::size_t fours = (block->rows + 3) / 4;
+    const auto border = [&](std::size_t i) { return std::min(i * fours / count_of(*block) * 4, block->rows); };
+    return {block, border(index), border(index + 1) - border(index)};
   }
 
  private:
@@ -106,37 +111,50 @@ class Activations {
   std::array<std::size_t, kDTypes> offsets_{};
 };
 
-// The chunks from `begin` to `end` one after another: their share of y for `tokens` tokens from `first` on, at most
-// kMaxTokens. y of a chunk follows that of the one before by y_stride floats; 0: they add to the same y, which the
-// chunk 0 overwrites.
-void run_chunks(const kernels::Kernels& kernels, const Chunks& chunks, std::size_t begin, std::size_t end,
-                const Activations& x, std::size_t first, std::size_t tokens, std::size_t d, std::size_t y_stride,
-                float* y);
+// All chunks one after another: y of `tokens` tokens from `first` on, at most kMaxTokens.
+void run_chunks(const kernels::Kernels& kernels, const Chunks& chunks, const Activations& x, std::size_t first,
+                std::size_t tokens, std::size_t d, float* y);
 
 // A call of at most kSharedRowsTokens tokens. run() may be called by several threads at once, once for every
 // i < count(), and then finish(). The constructor writes the scratch's prepared tokens.
+//
+// Each task has a share of the chunks, one stream of memory, and takes it from the front. Whoever is done takes from
+// the back of the others' shares: threads may start late and cores differ in speed.
 class MemoryTasks {
  public:
-  // REQUIRES blocks with rows, which outlive it, and scratch as memory_ffn_scratch says. `threads` changes the size of
-  // tasks, not what is computed.
+  // REQUIRES blocks with rows, which outlive it, and scratch as memory_ffn_scratch says. `threads` changes the shares,
+  // not what is computed.
   MemoryTasks(std::span<const MemoryRows> blocks, const float* x, std::size_t tokens, std::size_t d,
               std::span<float> scratch, std::size_t threads);
 
-  std::size_t count() const { return runs_; }
-  void run(std::size_t i) const;
+  std::size_t count() const { return count_; }
+  void run(std::size_t i);
   void finish(float* y) const;
 
   // The floats of scratch that the chunks' own y take, before the prepared tokens.
   static std::size_t partial_floats(const Chunks& chunks, std::size_t tokens, std::size_t d);
 
  private:
+  struct Range {
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+  };
+  // What is left of a share; on a line of its own, as threads write it.
+  struct alignas(kAlignment) Share {
+    std::atomic<Range> left;
+  };
+  // A chunk, unless none is left. `rest`: what is left then.
+  static std::optional<std::uint32_t> take(Share& share, bool front, Range& rest);
+  void run_chunk(std::size_t chunk, bool continues) const;
+
   const kernels::Kernels& kernels_;
   Chunks chunks_;
   Activations activations_;
   std::size_t tokens_;
   std::size_t d_;
-  std::size_t runs_;
+  std::size_t count_;
   float* partial_;
+  std::array<Share, kMaxShares> shares_;
 };
 
 // The first float of `pointer` that begins a cache line.
