@@ -83,13 +83,11 @@ class Activations {
   std::size_t bytes() const { return bytes_; }
   void place(std::byte* base) { base_ = base; }
 
-  // Writes what `tokens` yields for these tokens.
+  // Writes what `tokens` yields for these tokens, at most kMaxTokens.
   void prepare(std::size_t first, std::size_t count) const {
     for (std::size_t dtype = 0; dtype < kDTypes; ++dtype) {
       if (strides_[dtype] == 0) continue;
-      for (std::size_t token = first; token < first + count; ++token) {
-        kernels_.of[dtype].prepare(x_ + token * d_, d_, base_ + offsets_[dtype] + token * strides_[dtype]);
-      }
+      kernels_.of[dtype].prepare(x_ + first * d_, count, d_, base_ + offsets_[dtype] + first * strides_[dtype]);
     }
   }
 

@@ -70,9 +70,7 @@ std::vector<float> dot(const Kernels& kernels, const TestRows& rows, const std::
     inputs.stride = of.prepared_bytes(d);
     prepared = std::make_unique<Guarded>(tokens * inputs.stride);
     inputs.data = prepared->data();
-    for (std::size_t t = 0; t < tokens; ++t) {
-      of.prepare(floats.floats() + t * d, d, prepared->data() + t * inputs.stride);
-    }
+    of.prepare(floats.floats(), tokens, d, prepared->data());
   }
   of.dot({data.data(), rows.scales.empty() ? nullptr : scales.data(), rows.rows}, inputs, d, out.floats());
   return {out.floats(), out.floats() + rows.rows * tokens};
@@ -134,6 +132,24 @@ TEST_P(KernelsTest, DotOfLargestIntegersDoesNotOverflow) {
         const auto out = dot(kernels_, w, std::vector<float>(3 * d, 2.0F), d);
         const float unit = dtype == DType::kI8 ? 1.0F : 7 * f16_to_f32(f32_to_f16(1.0F / 7));
         for (const float value : out) EXPECT_NEAR(value, sign * 2 * unit * static_cast<float>(d), 0.02);
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, DotOfATokenIsTheSameWhateverTheOthers) {
+  for (int trial = 0; trial < 60; ++trial) {
+    Shape shape = random_shape(kAllDTypes[trial % 5], random_);
+    shape.rows = 1 + random_() % kMaxRows;
+    if (trial % 4 == 0) shape.d = 2 * kSegment + 32 * (random_() % 20);
+    const TestRows w = make_rows(shape.dtype, shape.rows, shape.d, random_);
+    const auto x = random_floats(shape.tokens * shape.d, random_);
+    const auto together = dot(kernels_, w, x, shape.d);
+    for (std::size_t t = 0; t < shape.tokens; ++t) {
+      const auto from = x.begin() + static_cast<std::ptrdiff_t>(t * shape.d);
+      const auto alone = dot(kernels_, w, {from, from + static_cast<std::ptrdiff_t>(shape.d)}, shape.d);
+      for (std::size_t row = 0; row < shape.rows; ++row) {
+        ASSERT_EQ(together[row * shape.tokens + t], alone[row]) << shape.text() << " token " << t << " row " << row;
       }
     }
   }

@@ -8,51 +8,45 @@
 #include <cstdint>
 
 #include "kernels/avx512_add.h"
+#include "kernels/avx512_tokens.h"
 
 namespace edge::kernels {
 namespace {
 
 constexpr std::size_t kVector = 64;
 
-// 16 lanes of q as 32-bit integers.
-__m512i quantise(const float* x, std::size_t count, __m512 inverse) {
-  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFF : (1U << count) - 1);
-  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x), inverse));
+// Sums of the four integers in each lane of 128 bits: that of lane j of sums[k] at 4 j + k.
+__m512i lane_sums(const __m512i (&sums)[4]) {
+  const auto pairs = [](__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const __m512i front = pairs(sums[0], sums[1]);
+  const __m512i back = pairs(sums[2], sums[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(front, back), _mm512_unpackhi_epi64(front, back));
 }
 
-// 16 columns: q = 256 * high + low, both signed bytes.
-void split(__m512i q, std::byte* high, std::byte* low) {
-  const __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(upper));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(q));
-}
-
-// The token's scale at `out`; the factor that gives q.
-__m512 scale_of(const float* x, std::size_t d, std::byte* out) {
-  __m512i largest = _mm512_setzero_si512();
-  for (std::size_t i = 0; i < d; i += 16) {
-    const auto mask = static_cast<__mmask16>(d - i >= 16 ? 0xFFFF : (1U << (d - i)) - 1);
-    // Magnitudes order like their bits, NaN above infinity.
-    const __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, x + i));
-    largest = _mm512_max_epi32(largest, _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF)));
+// What the lanes of each vector add up to, as floats.
+template <std::size_t kR>
+__m128 lane_totals(const __m512i (&sums)[kR]) {
+  if constexpr (kR == 4) {
+    const __m512i quarters = lane_sums(sums);
+    const __m256i halves = _mm256_add_epi32(_mm512_castsi512_si256(quarters), _mm512_extracti64x4_epi64(quarters, 1));
+    return _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+  } else {
+    static_assert(kR == 1);
+    return _mm_cvtepi32_ps(_mm_cvtsi32_si128(_mm512_reduce_add_epi32(sums[0])));
   }
-  const TokenScale scale = token_scale(_mm512_reduce_max_epi32(largest));
-  std::memcpy(out, &scale.scale, sizeof scale.scale);
-  return _mm512_set1_ps(scale.inverse);
 }
 
-__m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
-
-// 256 * high + low as floats.
-__m512 join(__m512i high, __m512i low) { return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low)); }
-
-// A token for i8 rows: [scale, padded] [a starting accumulator for each segment] [high, low of 64 columns] ...
+// A token for i8 rows: [scale, padded] [starting accumulators of high and low for each segment] [high, low of 64
+// columns] ... The sums of high and of low bytes are exact for a whole segment, whatever adds them up: tiles do, too.
 struct I8 {
   static constexpr DType kType = DType::kI8;
+  static constexpr bool kAddsUp = true;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
 
-  static std::size_t planes(std::size_t d) { return kVector * (1 + (d + kSegment - 1) / kSegment); }
+  static std::size_t planes(std::size_t d) { return kVector * (1 + 2 * ((d + kSegment - 1) / kSegment)); }
   static std::size_t prepared_bytes(std::size_t d) { return planes(d) + (d + kVector - 1) / kVector * 2 * kVector; }
 
   static void prepare(const float* x, std::size_t d, std::byte* out) {
@@ -72,50 +66,47 @@ struct I8 {
         high = _mm512_dpbusd_epi32(high, offset, load(to));
         low = _mm512_dpbusd_epi32(low, offset, load(to + kVector));
       }
-      const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
-      _mm512_storeu_si512(out + kVector * (1 + begin / kSegment), start);
+      const __m512i none = _mm512_setzero_si512();
+      std::byte* const start = out + kVector * (1 + 2 * (begin / kSegment));
+      _mm512_storeu_si512(start, _mm512_sub_epi32(none, high));
+      _mm512_storeu_si512(start + kVector, _mm512_sub_epi32(none, low));
     }
   }
 
   template <std::size_t kR, std::size_t kT>
-  static void sums(const std::byte* rows, const std::byte* /*scales*/, const std::byte* tokens,
-                   std::size_t token_stride, std::size_t d, __m512 (&out)[kR][kT]) {
+  static void totals(const std::byte* rows, const std::byte* tokens, std::size_t token_stride, std::size_t d,
+                     float (&out)[kT][kR]) {
+    __m128 totals[kT];
     EDGE_UNROLL
-    for (std::size_t r = 0; r < kR; ++r) {
-      EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm512_setzero_ps();
-    }
+    for (std::size_t t = 0; t < kT; ++t) totals[t] = _mm_setzero_ps();
     const std::byte* plane = tokens + planes(d);
     for (std::size_t begin = 0; begin < d; begin += kSegment) {
       const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
-      Sums<kR, kT> some;
-      Sums<kR, kT> others;
+      Sums<kR, kT> sums;
       EDGE_UNROLL
       for (std::size_t t = 0; t < kT; ++t) {
-        const __m512i start = load(tokens + t * token_stride + kVector * (1 + begin / kSegment));
+        const std::byte* const start = tokens + t * token_stride + kVector * (1 + 2 * (begin / kSegment));
         EDGE_UNROLL
         for (std::size_t r = 0; r < kR; ++r) {
-          some.high[r][t] = others.high[r][t] = others.low[r][t] = _mm512_setzero_si512();
-          some.low[r][t] = start;
+          sums.high[t][r] = load(start);
+          sums.low[t][r] = load(start + kVector);
         }
       }
       std::size_t i = begin;
-      if constexpr (kR * kT == 1) {  // two steps that do not wait for each other
-        for (; i + 2 * kVector <= end; i += 2 * kVector) {
-          step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
-          step(rows + i + kVector, d, kVector, plane + 2 * (i + kVector), token_stride, others);
-        }
-      }
-      for (; i + kVector <= end; i += kVector) step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
-      if (i < end) step(rows + i, d, end - i, plane + 2 * i, token_stride, some);
+      for (; i + kVector <= end; i += kVector) step(rows + i, d, kVector, plane + 2 * i, token_stride, sums);
+      if (i < end) step(rows + i, d, end - i, plane + 2 * i, token_stride, sums);
       EDGE_UNROLL
-      for (std::size_t r = 0; r < kR; ++r) {
-        EDGE_UNROLL
-        for (std::size_t t = 0; t < kT; ++t) {
-          const __m512i high = _mm512_add_epi32(some.high[r][t], others.high[r][t]);
-          const __m512i low = _mm512_add_epi32(some.low[r][t], others.low[r][t]);
-          out[r][t] = _mm512_add_ps(out[r][t], join(high, low));
-        }
+      for (std::size_t t = 0; t < kT; ++t) {
+        const __m128 both = _mm_fmadd_ps(lane_totals(sums.high[t]), _mm_set1_ps(256), lane_totals(sums.low[t]));
+        totals[t] = _mm_add_ps(totals[t], both);
+      }
+    }
+    EDGE_UNROLL
+    for (std::size_t t = 0; t < kT; ++t) {
+      if constexpr (kR == 4) {
+        _mm_storeu_ps(out[t], totals[t]);
+      } else {
+        _mm_store_ss(out[t], totals[t]);
       }
     }
   }
@@ -123,8 +114,8 @@ struct I8 {
  private:
   template <std::size_t kR, std::size_t kT>
   struct Sums {
-    __m512i high[kR][kT];
-    __m512i low[kR][kT];
+    __m512i high[kT][kR];
+    __m512i low[kT][kR];
   };
 
   // `count` <= 64 columns.
@@ -144,22 +135,12 @@ struct I8 {
       const __m512i x_low = load(x + t * token_stride + kVector);
       EDGE_UNROLL
       for (std::size_t r = 0; r < kR; ++r) {
-        sums.high[r][t] = _mm512_dpbusd_epi32(sums.high[r][t], w[r], x_high);
-        sums.low[r][t] = _mm512_dpbusd_epi32(sums.low[r][t], w[r], x_low);
+        sums.high[t][r] = _mm512_dpbusd_epi32(sums.high[t][r], w[r], x_high);
+        sums.low[t][r] = _mm512_dpbusd_epi32(sums.low[t][r], w[r], x_low);
       }
     }
   }
 };
-
-// Sums of the four integers in each lane of 128 bits: that of lane j of sums[k] at 4 j + k.
-__m512i lane_sums(const __m512i (&sums)[4]) {
-  const auto pairs = [](__m512i a, __m512i b) {
-    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  };
-  const __m512i front = pairs(sums[0], sums[1]);
-  const __m512i back = pairs(sums[2], sums[3]);
-  return _mm512_add_epi32(_mm512_unpacklo_epi64(front, back), _mm512_unpackhi_epi64(front, back));
-}
 
 // A token for i4 rows: [scale, padded], then for each 512 columns, which are four lines of four groups, a group a lane
 // of 128 bits: for each line [high of the groups' first halves] [high of the second] [low, first] [low, second]; behind

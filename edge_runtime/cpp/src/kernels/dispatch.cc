@@ -29,14 +29,27 @@ std::vector<Isa> detect() {
   return found;
 }
 
+#if defined(EDGE_KERNELS_X86)
+// Tiles multiply bytes; all else is AVX-512's.
+const kernels::Kernels& with_tiles() {
+  static const kernels::Kernels kernels = [] {
+    kernels::Kernels some = kernels::kAvx512Kernels;
+    some.of[static_cast<std::size_t>(DType::kI8)] = kernels::kAmxI8;
+    return some;
+  }();
+  return kernels;
+}
+#endif
+
 const kernels::Kernels* table(Isa isa) {
   switch (isa) {
 #if defined(EDGE_KERNELS_X86)
     case Isa::kAvx2:
       return &kernels::kAvx2Kernels;
     case Isa::kAvx512:
-    case Isa::kAmx:  // memory meets activations of more than 8 bits, which tiles do not multiply
       return &kernels::kAvx512Kernels;
+    case Isa::kAmx:
+      return &with_tiles();
 #elif defined(EDGE_KERNELS_ARM64)
     case Isa::kNeon:
       return &kernels::kNeonKernels;

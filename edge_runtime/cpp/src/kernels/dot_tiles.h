@@ -1,7 +1,8 @@
 // Products of rows with tokens over a vector type V: see vector_tiles.h for V, kernels.h for what `dot` means.
 //
 // A form gives: its kType; kRows x kTokens, the largest tile that its accumulators fit; and
-// sums<rows, tokens>(rows, scales, tokens, token_stride, d, out), the products as vectors whose lanes are to be added.
+// sums<rows, tokens>(rows, scales, tokens, token_stride, d, out), the products as vectors whose lanes are to be added;
+// or, where it says kAddsUp, totals<rows, tokens>(rows, tokens, token_stride, d, out), the products but for scales.
 // Functions that are no templates are static: each file that includes this needs its own copy, compiled with its flags.
 #pragma once
 
@@ -110,46 +111,79 @@ struct Floats {
   }
 };
 
-// out[r * out_stride + t] out of the lanes of sums.
-template <class V, DType kType, std::size_t kRows, std::size_t kTokens>
-EDGE_INLINE void finish_dot(const typename V::F (&sums)[kRows][kTokens], const std::byte* scales,
-                            const std::byte* tokens, std::size_t token_stride, float* out, std::size_t out_stride) {
+// What the lanes of sums add up to.
+template <class V, std::size_t kRows, std::size_t kTokens>
+EDGE_INLINE void add_lanes(const typename V::F (&sums)[kRows][kTokens], float (&totals)[kTokens][kRows]) {
   EDGE_UNROLL
   for (std::size_t t = 0; t < kTokens; ++t) {
-    alignas(16) float totals[kRows];
     if constexpr (kRows == 4) {
-      V::sum4(sums[0][t], sums[1][t], sums[2][t], sums[3][t], totals);
+      V::sum4(sums[0][t], sums[1][t], sums[2][t], sums[3][t], totals[t]);
     } else {
       EDGE_UNROLL
-      for (std::size_t r = 0; r < kRows; ++r) totals[r] = V::sum(sums[r][t]);
+      for (std::size_t r = 0; r < kRows; ++r) totals[t][r] = V::sum(sums[r][t]);
     }
+  }
+}
+
+// out[r * out_stride + t] out of the totals.
+template <DType kType, std::size_t kRows, std::size_t kTokens>
+EDGE_INLINE void finish_dot(float (&totals)[kTokens][kRows], const std::byte* scales, const std::byte* tokens,
+                            std::size_t token_stride, float* out, std::size_t out_stride) {
+  EDGE_UNROLL
+  for (std::size_t t = 0; t < kTokens; ++t) {
     EDGE_UNROLL
     for (std::size_t r = 0; r < kRows; ++r) {
       // The row's scale first: the products of two small scales would lose their last bits.
-      if constexpr (kType == DType::kI8) totals[r] *= load_float(scales + r * sizeof(float));
-      if constexpr (kType == DType::kI8 || kType == DType::kI4) totals[r] *= load_float(tokens + t * token_stride);
-      out[r * out_stride + t] = totals[r];
+      if constexpr (kType == DType::kI8) totals[t][r] *= load_float(scales + r * sizeof(float));
+      if constexpr (kType == DType::kI8 || kType == DType::kI4) totals[t][r] *= load_float(tokens + t * token_stride);
+      out[r * out_stride + t] = totals[t][r];
     }
+  }
+}
+
+template <class V, class Form, std::size_t kRows, std::size_t kTokens>
+EDGE_INLINE void totals_of(const std::byte* rows, const std::byte* scales, const std::byte* tokens,
+                           std::size_t token_stride, std::size_t d, float (&totals)[kTokens][kRows]) {
+  if constexpr (requires { Form::kAddsUp; }) {
+    Form::template totals<kRows, kTokens>(rows, tokens, token_stride, d, totals);
+  } else {
+    typename V::F sums[kRows][kTokens];
+    Form::template sums<kRows, kTokens>(rows, scales, tokens, token_stride, d, sums);
+    add_lanes<V>(sums, totals);
   }
 }
 
 // kRows rows with one token, one after another: hardware prefetchers follow that one stream twice as fast as several
 // interleaved ones. What comes next is asked for a row at a time.
 template <class V, class Form, std::size_t kRows>
-void stream_dot(const Rows& rows, std::size_t row, const Tokens& tokens, std::size_t d, Following& following,
-                float* out) {
-  constexpr DType kType = Form::kType;
-  const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
+EDGE_INLINE void stream_totals(const std::byte* rows, const std::byte* scales, const Tokens& tokens, std::size_t d,
+                               Following& following, float (&totals)[1][kRows]) {
   typename V::F sums[kRows][1];
   EDGE_UNROLL
   for (std::size_t r = 0; r < kRows; ++r) {
-    ask(following, bytes_of<kType>(d));
+    ask(following, bytes_of<Form::kType>(d));
     typename V::F sum[1][1];
-    Form::template sums<1, 1>(rows.data + (row + r) * bytes_of<kType>(d), scales + r * scale_bytes_of<kType>(d),
+    Form::template sums<1, 1>(rows + r * bytes_of<Form::kType>(d), scales + r * scale_bytes_of<Form::kType>(d),
                               tokens.data, tokens.stride, d, sum);
     sums[r][0] = sum[0][0];
   }
-  finish_dot<V, kType>(sums, scales, tokens.data, tokens.stride, out + row, 1);
+  add_lanes<V>(sums, totals);
+}
+
+template <class V, class Form, std::size_t kRows>
+void stream_dot(const Rows& rows, std::size_t row, const Tokens& tokens, std::size_t d, Following& following,
+                float* out) {
+  constexpr DType kType = Form::kType;
+  const std::byte* const data = rows.data + row * bytes_of<kType>(d);
+  const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
+  alignas(16) float totals[1][kRows];
+  if constexpr (requires { Form::kAddsUp; }) {
+    ask(following, kRows * bytes_of<kType>(d));
+    totals_of<V, Form>(data, scales, tokens.data, tokens.stride, d, totals);
+  } else {
+    stream_totals<V, Form>(data, scales, tokens, d, following, totals);
+  }
+  finish_dot<kType>(totals, scales, tokens.data, tokens.stride, out + row, 1);
 }
 
 // Rows outside: the rows of a tile come from memory once, then from the nearest cache for the other tokens.
@@ -171,9 +205,9 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
     const std::byte* const scales = rows.scales + row * scale_bytes_of<kType>(d);
     const auto take = [&]<std::size_t kTokens>(std::size_t token) {
       const std::byte* const x = tokens.data + token * tokens.stride;
-      typename V::F sums[kRows][kTokens];
-      Form::template sums<kRows, kTokens>(rows.data + row * bytes_of<kType>(d), scales, x, tokens.stride, d, sums);
-      finish_dot<V, kType>(sums, scales, x, tokens.stride, out + row * tokens.count + token, tokens.count);
+      alignas(16) float totals[kTokens][kRows];
+      totals_of<V, Form>(rows.data + row * bytes_of<kType>(d), scales, x, tokens.stride, d, totals);
+      finish_dot<kType>(totals, scales, x, tokens.stride, out + row * tokens.count + token, tokens.count);
     };
     std::size_t token = 0;
     for (; token + Form::kTokens <= tokens.count; token += Form::kTokens)

@@ -39,14 +39,19 @@ static inline TokenScale token_scale(std::int32_t largest_bits) {
   return scale_of<kActivationLimit>(largest_bits, kSmallestActivation);
 }
 
+template <class Form>
+void prepare(const float* x, std::size_t tokens, std::size_t d, std::byte* out) {
+  for (std::size_t t = 0; t < tokens; ++t) Form::prepare(x + t * d, d, out + t * Form::prepared_bytes(d));
+}
+
 template <class V, class I8, class I4>
 constexpr Kernels kernels_over() {
   return {
       .of = {{{nullptr, nullptr, dot<V, Floats<V, DType::kF32>>, add_floats<V, DType::kF32>},
               {nullptr, nullptr, dot<V, Floats<V, DType::kF16>>, add_floats<V, DType::kF16>},
               {nullptr, nullptr, dot<V, Floats<V, DType::kBF16>>, add_floats<V, DType::kBF16>},
-              {I8::prepared_bytes, I8::prepare, dot<V, I8>, add_quantised<V, DType::kI8>},
-              {I4::prepared_bytes, I4::prepare, dot<V, I4>, add_quantised<V, DType::kI4>}}},
+              {I8::prepared_bytes, prepare<I8>, dot<V, I8>, add_quantised<V, DType::kI8>},
+              {I4::prepared_bytes, prepare<I4>, dot<V, I4>, add_quantised<V, DType::kI4>}}},
       .attention = {{{score<V, DType::kF32>, weigh<V, DType::kF32>}, {score<V, DType::kF16>, weigh<V, DType::kF16>}}},
       .swiglu = gated<V, Silu>,
       .geglu = gated<V, Gelu>,

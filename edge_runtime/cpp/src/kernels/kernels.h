@@ -53,17 +53,19 @@ struct Rows {
   const Rows* next = nullptr;
 };
 
-// Tokens in the form that `dot` reads: f32 in place for float dtypes, else what `prepare` wrote.
+// Tokens in the form that `dot` reads: f32 in place for float dtypes, else what one call of `prepare` wrote, all of it:
+// some kernels mix them.
 struct Tokens {
   const std::byte* data = nullptr;  // the first token; aligned to 64 bytes if prepared
-  std::size_t stride = 0;           // bytes from token to token
+  std::size_t stride = 0;           // bytes from token to token; prepared_bytes if prepared
   std::size_t count = 0;
 };
 
 struct DTypeKernels {
   // Bytes of a prepared token, a multiple of 64; null, with `prepare`, where dot reads f32 in place.
   std::size_t (*prepared_bytes)(std::size_t d) = nullptr;
-  void (*prepare)(const float* x, std::size_t d, std::byte* out) = nullptr;
+  // Writes as many times prepared_bytes at most. REQUIRES tokens <= kMaxTokens.
+  void (*prepare)(const float* x, std::size_t tokens, std::size_t d, std::byte* out) = nullptr;
   // out[row * tokens.count + token] = rows[row] . tokens[token]
   void (*dot)(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) = nullptr;
   // y[token * d + i] = sum over rows of h[row * tokens + token] * rows[row][i], row by row from zero; with `accumulate`
@@ -113,6 +115,8 @@ const Kernels& active_kernels();
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
+// The rest of AMX's table is AVX-512's, and so are the results, bit by bit.
+extern const DTypeKernels kAmxI8;
 extern const Kernels kNeonKernels;
 extern const Kernels kNeonDotprodKernels;
 extern const Kernels kNeonI8mmKernels;

@@ -1,41 +1,28 @@
 // AMX: a tile product multiplies 16 tokens with a group of a block, whose words lie as a tile of 8 x 64 bytes does.
 // What is left over of 16 tokens, a decoded token above all, is AVX-512's.
-#include <immintrin.h>
-
 #include <algorithm>
 #include <array>
-#include <atomic>
 
+#include "kernels/amx.h"
 #include "kernels/packed.h"
 #include "kernels/vector_tiles.h"
 
 namespace edge::kernels {
 namespace {
 
-constexpr std::size_t kTokens = 16;
-constexpr std::size_t kLineBytes = 64;
+constexpr std::size_t kTokens = kTileRows;
 constexpr std::size_t kWords = kPackedColumns / kPackedWord;
-
-// LDTILECFG's operand.
-struct alignas(kLineBytes) TileShapes {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::array<std::uint8_t, 14> reserved{};
-  std::array<std::uint16_t, 16> row_bytes{};
-  std::array<std::uint8_t, 16> rows{};
-};
-static_assert(sizeof(TileShapes) == kLineBytes);
 
 // Sums, tokens and weights, each twice: a product does not wait until the one before it was taken out.
 constexpr TileShapes kShapes = {.row_bytes = {64, 64, 32, 32, 64, 64}, .rows = {16, 16, 16, 16, kWords, kWords}};
 
-struct alignas(kLineBytes) Sums {
+struct alignas(kTileBytes) Sums {
   std::array<std::int32_t, kTokens * kPackedRows> values;
 };
 // Of some groups: tiles are loaded long after they were written here, which a load just behind a store would wait for.
 constexpr std::size_t kChunk = 8;
-constexpr std::size_t kGroupWords = kWords * kLineBytes;
-struct alignas(kLineBytes) Words {
+constexpr std::size_t kGroupWords = kWords * kTileBytes;
+struct alignas(kTileBytes) Words {
   std::array<std::byte, kChunk * kGroupWords> values;
 };
 
@@ -52,11 +39,11 @@ struct I4 {
     for (std::size_t g = 0; g < count; ++g) {
       std::byte* const to = room.values.data() + g * kGroupWords;
       EDGE_UNROLL
-      for (std::size_t w = 0; w < kWords / 2; ++w, stored += kLineBytes) {
+      for (std::size_t w = 0; w < kWords / 2; ++w, stored += kTileBytes) {
         const __m512i both = _mm512_loadu_si512(stored);
         const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-        _mm512_store_si512(to + w * kLineBytes, _mm512_sub_epi8(_mm512_and_si512(both, low), offset));
-        _mm512_store_si512(to + (w + kWords / 2) * kLineBytes, _mm512_sub_epi8(high, offset));
+        _mm512_store_si512(to + w * kTileBytes, _mm512_sub_epi8(_mm512_and_si512(both, low), offset));
+        _mm512_store_si512(to + (w + kWords / 2) * kTileBytes, _mm512_sub_epi8(high, offset));
       }
     }
     return room.values.data();
@@ -65,19 +52,18 @@ struct I4 {
 
 // Of an even group and of an odd one: a tile's number is part of its instruction.
 EDGE_INLINE void multiply_even(const PackedGroup* tokens, std::size_t groups, const std::byte* words, Sums& sums) {
-  // GCC does not know that a tile is loaded out of memory.
-  std::atomic_signal_fence(std::memory_order_seq_cst);
+  before_tiles();
   _tile_zero(0);
   _tile_loadd(2, tokens, groups * sizeof(PackedGroup));
-  _tile_loadd(4, words, kLineBytes);
+  _tile_loadd(4, words, kTileBytes);
   _tile_dpbssd(0, 2, 4);
   _tile_stored(0, sums.values.data(), kPackedRows * sizeof(std::int32_t));
 }
 EDGE_INLINE void multiply_odd(const PackedGroup* tokens, std::size_t groups, const std::byte* words, Sums& sums) {
-  std::atomic_signal_fence(std::memory_order_seq_cst);
+  before_tiles();
   _tile_zero(1);
   _tile_loadd(3, tokens, groups * sizeof(PackedGroup));
-  _tile_loadd(5, words, kLineBytes);
+  _tile_loadd(5, words, kTileBytes);
   _tile_dpbssd(1, 3, 5);
   _tile_stored(1, sums.values.data(), kPackedRows * sizeof(std::int32_t));
 }

@@ -90,13 +90,17 @@ struct Rounding {
   }
 };
 
-void prepare(const float* x, std::size_t d, std::byte* out) {
+void prepare_one(const float* x, std::size_t d, std::byte* out) {
   const Rounding rounding({x, d});
   std::memcpy(out, &rounding.scale, sizeof rounding.scale);
   for (std::size_t i = 0; i < d; ++i) {
     const std::int16_t q = rounding(x[i]);
     std::memcpy(out + kHeader + i * 2, &q, sizeof q);
   }
+}
+
+void prepare(const float* x, std::size_t tokens, std::size_t d, std::byte* out) {
+  for (std::size_t t = 0; t < tokens; ++t) prepare_one(x + t * d, d, out + t * prepared_bytes(d));
 }
 
 template <DType kType>

@@ -1,0 +1,43 @@
+// How tokens are rounded for quantised rows (kernels.h), in AVX-512. In an unnamed namespace, as avx512.h says.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/instruction_set.h"
+
+namespace edge::kernels {
+namespace {
+
+// 16 lanes of q as 32-bit integers.
+__m512i quantise(const float* x, std::size_t count, __m512 inverse) {
+  const auto mask = static_cast<__mmask16>(count >= 16 ? 0xFFFF : (1U << count) - 1);
+  return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x), inverse));
+}
+
+// 16 columns: q = 256 * high + low, both signed bytes.
+void split(__m512i q, std::byte* high, std::byte* low) {
+  const __m512i upper = _mm512_srai_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(128)), 8);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(high), _mm512_cvtepi32_epi8(upper));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(q));
+}
+
+// The token's scale at `out`; the factor that gives q.
+__m512 scale_of(const float* x, std::size_t d, std::byte* out) {
+  __m512i largest = _mm512_setzero_si512();
+  for (std::size_t i = 0; i < d; i += 16) {
+    const auto mask = static_cast<__mmask16>(d - i >= 16 ? 0xFFFF : (1U << (d - i)) - 1);
+    // Magnitudes order like their bits, NaN above infinity.
+    const __m512i bits = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask, x + i));
+    largest = _mm512_max_epi32(largest, _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFFFF)));
+  }
+  const TokenScale scale = token_scale(_mm512_reduce_max_epi32(largest));
+  std::memcpy(out, &scale.scale, sizeof scale.scale);
+  return _mm512_set1_ps(scale.inverse);
+}
+
+__m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
+
+}  // namespace
+}  // namespace edge::kernels
