@@ -1,5 +1,7 @@
-// Products of memory's i8 rows with several tokens in AMX tiles: 16 rows as they lie, 64 columns at a time. A row's
-// products with either byte of the activations are summed exactly, so the results are AVX-512's, bit by bit.
+// Products of memory's i8 rows: with several tokens in AMX tiles, 16 rows as they lie, 64 columns at a time; with few
+// in vectors. Either way a row's products with the high bytes of a token's activations, and with the low ones, are
+// summed exactly for a whole segment, so that a token's results are the same in both, bit by bit. Without tiles AVX-512
+// is faster when it adds up other parts.
 //
 // Tried and not kept: `add` in tiles is a quarter faster, which is 1% of a prefill; i4 rows gain little, as unpacking
 // them and a scale for each 32 columns of a row and token is what takes the time.
@@ -10,7 +12,6 @@
 namespace edge::kernels {
 namespace {
 
-// Fewer tokens wait for memory, whatever multiplies them.
 constexpr std::size_t kFewestInTiles = 4;
 constexpr std::size_t kWords = kTileBytes / kTileWord;
 constexpr std::size_t kJoined = kTileRows / 2;  // tokens whose both bytes lie in one tile
@@ -18,6 +19,96 @@ constexpr std::size_t kJoined = kTileRows / 2;  // tokens whose both bytes lie i
 constexpr std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 // A word of all tokens, in bytes.
 constexpr std::size_t word_bytes(std::size_t tokens) { return 2 * kTileWord * tokens; }
+
+// 64 columns' high and low bytes; zeros behind the last.
+void split_line(const float* x, std::size_t begin, std::size_t d, __m512 inverse, std::byte* high, std::byte* low) {
+  for (std::size_t k = 0; k < kTileBytes; k += 16) {
+    const std::size_t column = begin + k;
+    const __m512i q = column < d ? quantise(x + column, d - column, inverse) : _mm512_setzero_si512();
+    split(q, high + k, low + k);
+  }
+}
+
+// A token at a time, in vectors: what waits for memory gains nothing by tiles, but loses. Weights are taken with an
+// offset, as avx512.cc says.
+//
+// A prepared token: [scale, padded] [for each segment, what the offset adds: to the sum with the high bytes four times,
+// to that with the low ones four times, padded] [high, low of 64 columns] ...
+struct Few {
+  static constexpr DType kType = DType::kI8;
+  static constexpr bool kAddsUp = true;
+  static constexpr std::size_t kRows = 4;
+  static constexpr std::size_t kTokens = 1;
+
+  static std::size_t planes(std::size_t d) { return kTileBytes * (1 + (d + kSegment - 1) / kSegment); }
+  static std::size_t prepared_bytes(std::size_t d) {
+    return planes(d) + (d + kTileBytes - 1) / kTileBytes * 2 * kTileBytes;
+  }
+
+  static void prepare(const float* x, std::size_t d, std::byte* out) {
+    const __m512 inverse = scale_of(x, d, out);
+    std::byte* to = out + planes(d);
+    for (std::size_t begin = 0; begin < d; begin += kSegment) {
+      __m512i high = _mm512_setzero_si512();
+      __m512i low = _mm512_setzero_si512();
+      for (std::size_t i = begin; i < least(d, begin + kSegment); i += kTileBytes, to += 2 * kTileBytes) {
+        split_line(x, i, d, inverse, to, to + kTileBytes);
+        high = _mm512_dpbusd_epi32(high, offset(), load(to));
+        low = _mm512_dpbusd_epi32(low, offset(), load(to + kTileBytes));
+      }
+      const __m128i of_high = _mm_set1_epi32(-_mm512_reduce_add_epi32(high));
+      const __m128i of_low = _mm_set1_epi32(-_mm512_reduce_add_epi32(low));
+      std::byte* const of_segment = out + kTileBytes * (1 + begin / kSegment);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(of_segment), _mm256_set_m128i(of_low, of_high));
+    }
+  }
+
+  template <std::size_t kR, std::size_t kT>
+  static void totals(const std::byte* rows, const std::byte* token, std::size_t /*stride*/, std::size_t d,
+                     float (&out)[kT][kR]) {
+    static_assert(kT == 1);
+    const std::byte* x = token + planes(d);
+    __m128 total = _mm_setzero_ps();
+    for (std::size_t begin = 0; begin < d; begin += kSegment) {
+      __m512i high[kR];
+      __m512i low[kR];
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) high[r] = low[r] = _mm512_setzero_si512();
+      for (std::size_t i = begin; i < least(d, begin + kSegment); i += kTileBytes, x += 2 * kTileBytes) {
+        const __mmask64 there = d - i < kTileBytes ? (1ULL << (d - i)) - 1 : ~0ULL;
+        EDGE_UNROLL
+        for (std::size_t r = 0; r < kR; ++r) {
+          const __m512i w = _mm512_xor_si512(_mm512_maskz_loadu_epi8(there, rows + r * d + i), offset());
+          high[r] = _mm512_dpbusd_epi32(high[r], w, load(x));
+          low[r] = _mm512_dpbusd_epi32(low[r], w, load(x + kTileBytes));
+        }
+      }
+      const auto* const of_segment = reinterpret_cast<const __m128i*>(token + kTileBytes * (1 + begin / kSegment));
+      total = _mm_add_ps(total, join(_mm_add_epi32(totals_of_lanes(high), _mm_loadu_si128(of_segment)),
+                                     _mm_add_epi32(totals_of_lanes(low), _mm_loadu_si128(of_segment + 1))));
+    }
+    _mm_mask_storeu_ps(out[0], (1U << kR) - 1, total);
+  }
+
+ private:
+  static __m512i offset() { return _mm512_set1_epi8(static_cast<char>(128)); }
+
+  // What the lanes of each row's vector add up to; of one row, the first of four.
+  template <std::size_t kR>
+  static __m128i totals_of_lanes(const __m512i (&rows)[kR]) {
+    if constexpr (kR == 1) {
+      return _mm_cvtsi32_si128(_mm512_reduce_add_epi32(rows[0]));
+    } else {
+      const __m512i parts = lane_sums(rows);
+      const __m256i halves = _mm256_add_epi32(_mm512_castsi512_si256(parts), _mm512_extracti64x4_epi64(parts, 1));
+      return _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+    }
+  }
+
+  static __m128 join(__m128i high, __m128i low) {
+    return _mm_fmadd_ps(_mm_cvtepi32_ps(high), _mm_set1_ps(256), _mm_cvtepi32_ps(low));
+  }
+};
 
 // Tokens that are prepared together: [their scales, padded], then for each 64 columns a tile of 16 words: for each word
 // [its high bytes of every token] [its low bytes of every token].
@@ -32,10 +123,7 @@ void prepare_tiles(const float* x, std::size_t tokens, std::size_t d, std::byte*
     for (std::size_t i = 0; i < d; i += kTileBytes, to += kWords * word) {
       alignas(64) std::byte high[kTileBytes];
       alignas(64) std::byte low[kTileBytes];
-      for (std::size_t k = 0; k < kTileBytes; k += 16) {
-        const __m512i q = i + k < d ? quantise(token + i + k, d - i - k, inverse) : _mm512_setzero_si512();
-        split(q, high + k, low + k);
-      }
+      split_line(token, i, d, inverse, high, low);
       _mm512_i32scatter_epi32(to, words, load(high), 1);
       _mm512_i32scatter_epi32(to + word / 2, words, load(low), 1);
     }
@@ -77,15 +165,14 @@ EDGE_INLINE void end_sums(std::size_t tokens, TileSums& sums) {
   if (tokens > kJoined) _tile_stored(1, sums.values + tokens, word_bytes(tokens));
 }
 
-const DTypeKernels& without_tiles() { return kAvx512Kernels[DType::kI8]; }
-
-std::size_t prepared_bytes(std::size_t d) { return without_tiles().prepared_bytes(d); }
+std::size_t prepared_bytes(std::size_t d) { return Few::prepared_bytes(d); }
 
 void prepare(const float* x, std::size_t tokens, std::size_t d, std::byte* out) {
-  return tokens < kFewestInTiles ? without_tiles().prepare(x, tokens, d, out) : prepare_tiles(x, tokens, d, out);
+  if (tokens >= kFewestInTiles) return prepare_tiles(x, tokens, d, out);
+  for (std::size_t t = 0; t < tokens; ++t) Few::prepare(x + t * d, d, out + t * Few::prepared_bytes(d));
 }
 
-// 256 * high + low out of exact sums, as AVX-512 has it.
+// 256 * high + low.
 __m512 join(const std::int32_t* row, std::size_t tokens, __mmask16 of_tokens) {
   const __m512i high = _mm512_maskz_loadu_epi32(of_tokens, row);
   const __m512i low = _mm512_maskz_loadu_epi32(of_tokens, row + tokens);
@@ -94,7 +181,7 @@ __m512 join(const std::int32_t* row, std::size_t tokens, __mmask16 of_tokens) {
 
 void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
   const std::size_t n = tokens.count;
-  if (n < kFewestInTiles) return without_tiles().dot(rows, tokens, d, out);
+  if (n < kFewestInTiles) return dot<Avx512, Few>(rows, tokens, d, out);
   const std::size_t height = least(kTileRows, rows.count);
   const TileShapes shapes = shapes_of(height, n);
   _tile_loadconfig(&shapes);
@@ -136,7 +223,7 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
 }
 
 void add(const Rows& rows, const float* h, std::size_t tokens, std::size_t d, bool accumulate, float* y) {
-  without_tiles().add(rows, h, tokens, d, accumulate, y);
+  kAvx512Kernels[DType::kI8].add(rows, h, tokens, d, accumulate, y);
 }
 
 }  // namespace

@@ -15,38 +15,16 @@ namespace {
 
 constexpr std::size_t kVector = 64;
 
-// Sums of the four integers in each lane of 128 bits: that of lane j of sums[k] at 4 j + k.
-__m512i lane_sums(const __m512i (&sums)[4]) {
-  const auto pairs = [](__m512i a, __m512i b) {
-    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  };
-  const __m512i front = pairs(sums[0], sums[1]);
-  const __m512i back = pairs(sums[2], sums[3]);
-  return _mm512_add_epi32(_mm512_unpacklo_epi64(front, back), _mm512_unpackhi_epi64(front, back));
-}
+// 256 * high + low as floats.
+__m512 join(__m512i high, __m512i low) { return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low)); }
 
-// What the lanes of each vector add up to, as floats.
-template <std::size_t kR>
-__m128 lane_totals(const __m512i (&sums)[kR]) {
-  if constexpr (kR == 4) {
-    const __m512i quarters = lane_sums(sums);
-    const __m256i halves = _mm256_add_epi32(_mm512_castsi512_si256(quarters), _mm512_extracti64x4_epi64(quarters, 1));
-    return _mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
-  } else {
-    static_assert(kR == 1);
-    return _mm_cvtepi32_ps(_mm_cvtsi32_si128(_mm512_reduce_add_epi32(sums[0])));
-  }
-}
-
-// A token for i8 rows: [scale, padded] [starting accumulators of high and low for each segment] [high, low of 64
-// columns] ... The sums of high and of low bytes are exact for a whole segment, whatever adds them up: tiles do, too.
+// A token for i8 rows: [scale, padded] [a starting accumulator for each segment] [high, low of 64 columns] ...
 struct I8 {
   static constexpr DType kType = DType::kI8;
-  static constexpr bool kAddsUp = true;
   static constexpr std::size_t kRows = 4;
   static constexpr std::size_t kTokens = 2;
 
-  static std::size_t planes(std::size_t d) { return kVector * (1 + 2 * ((d + kSegment - 1) / kSegment)); }
+  static std::size_t planes(std::size_t d) { return kVector * (1 + (d + kSegment - 1) / kSegment); }
   static std::size_t prepared_bytes(std::size_t d) { return planes(d) + (d + kVector - 1) / kVector * 2 * kVector; }
 
   static void prepare(const float* x, std::size_t d, std::byte* out) {
@@ -66,47 +44,50 @@ struct I8 {
         high = _mm512_dpbusd_epi32(high, offset, load(to));
         low = _mm512_dpbusd_epi32(low, offset, load(to + kVector));
       }
-      const __m512i none = _mm512_setzero_si512();
-      std::byte* const start = out + kVector * (1 + 2 * (begin / kSegment));
-      _mm512_storeu_si512(start, _mm512_sub_epi32(none, high));
-      _mm512_storeu_si512(start + kVector, _mm512_sub_epi32(none, low));
+      const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(_mm512_slli_epi32(high, 8), low));
+      _mm512_storeu_si512(out + kVector * (1 + begin / kSegment), start);
     }
   }
 
   template <std::size_t kR, std::size_t kT>
-  static void totals(const std::byte* rows, const std::byte* tokens, std::size_t token_stride, std::size_t d,
-                     float (&out)[kT][kR]) {
-    __m128 totals[kT];
+  static void sums(const std::byte* rows, const std::byte* /*scales*/, const std::byte* tokens,
+                   std::size_t token_stride, std::size_t d, __m512 (&out)[kR][kT]) {
     EDGE_UNROLL
-    for (std::size_t t = 0; t < kT; ++t) totals[t] = _mm_setzero_ps();
+    for (std::size_t r = 0; r < kR; ++r) {
+      EDGE_UNROLL
+      for (std::size_t t = 0; t < kT; ++t) out[r][t] = _mm512_setzero_ps();
+    }
     const std::byte* plane = tokens + planes(d);
     for (std::size_t begin = 0; begin < d; begin += kSegment) {
       const std::size_t end = d - begin < kSegment ? d : begin + kSegment;
-      Sums<kR, kT> sums;
+      Sums<kR, kT> some;
+      Sums<kR, kT> others;
       EDGE_UNROLL
       for (std::size_t t = 0; t < kT; ++t) {
-        const std::byte* const start = tokens + t * token_stride + kVector * (1 + 2 * (begin / kSegment));
+        const __m512i start = load(tokens + t * token_stride + kVector * (1 + begin / kSegment));
         EDGE_UNROLL
         for (std::size_t r = 0; r < kR; ++r) {
-          sums.high[t][r] = load(start);
-          sums.low[t][r] = load(start + kVector);
+          some.high[r][t] = others.high[r][t] = others.low[r][t] = _mm512_setzero_si512();
+          some.low[r][t] = start;
         }
       }
       std::size_t i = begin;
-      for (; i + kVector <= end; i += kVector) step(rows + i, d, kVector, plane + 2 * i, token_stride, sums);
-      if (i < end) step(rows + i, d, end - i, plane + 2 * i, token_stride, sums);
-      EDGE_UNROLL
-      for (std::size_t t = 0; t < kT; ++t) {
-        const __m128 both = _mm_fmadd_ps(lane_totals(sums.high[t]), _mm_set1_ps(256), lane_totals(sums.low[t]));
-        totals[t] = _mm_add_ps(totals[t], both);
+      if constexpr (kR * kT == 1) {  // two steps that do not wait for each other
+        for (; i + 2 * kVector <= end; i += 2 * kVector) {
+          step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
+          step(rows + i + kVector, d, kVector, plane + 2 * (i + kVector), token_stride, others);
+        }
       }
-    }
-    EDGE_UNROLL
-    for (std::size_t t = 0; t < kT; ++t) {
-      if constexpr (kR == 4) {
-        _mm_storeu_ps(out[t], totals[t]);
-      } else {
-        _mm_store_ss(out[t], totals[t]);
+      for (; i + kVector <= end; i += kVector) step(rows + i, d, kVector, plane + 2 * i, token_stride, some);
+      if (i < end) step(rows + i, d, end - i, plane + 2 * i, token_stride, some);
+      EDGE_UNROLL
+      for (std::size_t r = 0; r < kR; ++r) {
+        EDGE_UNROLL
+        for (std::size_t t = 0; t < kT; ++t) {
+          const __m512i high = _mm512_add_epi32(some.high[r][t], others.high[r][t]);
+          const __m512i low = _mm512_add_epi32(some.low[r][t], others.low[r][t]);
+          out[r][t] = _mm512_add_ps(out[r][t], join(high, low));
+        }
       }
     }
   }
@@ -114,8 +95,8 @@ struct I8 {
  private:
   template <std::size_t kR, std::size_t kT>
   struct Sums {
-    __m512i high[kT][kR];
-    __m512i low[kT][kR];
+    __m512i high[kR][kT];
+    __m512i low[kR][kT];
   };
 
   // `count` <= 64 columns.
@@ -135,8 +116,8 @@ struct I8 {
       const __m512i x_low = load(x + t * token_stride + kVector);
       EDGE_UNROLL
       for (std::size_t r = 0; r < kR; ++r) {
-        sums.high[t][r] = _mm512_dpbusd_epi32(sums.high[t][r], w[r], x_high);
-        sums.low[t][r] = _mm512_dpbusd_epi32(sums.low[t][r], w[r], x_low);
+        sums.high[r][t] = _mm512_dpbusd_epi32(sums.high[r][t], w[r], x_high);
+        sums.low[r][t] = _mm512_dpbusd_epi32(sums.low[r][t], w[r], x_low);
       }
     }
   }

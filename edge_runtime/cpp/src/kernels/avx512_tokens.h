@@ -1,4 +1,5 @@
-// How tokens are rounded for quantised rows (kernels.h), in AVX-512. In an unnamed namespace, as avx512.h says.
+// How tokens are rounded for quantised rows (kernels.h), and how their products are added up, in AVX-512. In an unnamed
+// namespace, as avx512.h says.
 #pragma once
 
 #include <immintrin.h>
@@ -38,6 +39,16 @@ __m512 scale_of(const float* x, std::size_t d, std::byte* out) {
 }
 
 __m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
+
+// Sums of the four integers in each lane of 128 bits: that of lane j of sums[k] at 4 j + k.
+__m512i lane_sums(const __m512i (&sums)[4]) {
+  const auto pairs = [](__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const __m512i front = pairs(sums[0], sums[1]);
+  const __m512i back = pairs(sums[2], sums[3]);
+  return _mm512_add_epi32(_mm512_unpacklo_epi64(front, back), _mm512_unpackhi_epi64(front, back));
+}
 
 }  // namespace
 }  // namespace edge::kernels

@@ -115,8 +115,7 @@ const Kernels& active_kernels();
 extern const Kernels kScalarKernels;
 extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
-// The rest of AMX's table is AVX-512's, and so are the results, bit by bit.
-extern const DTypeKernels kAmxI8;
+extern const DTypeKernels kAmxI8;  // the rest of AMX's table is AVX-512's
 extern const Kernels kNeonKernels;
 extern const Kernels kNeonDotprodKernels;
 extern const Kernels kNeonI8mmKernels;
