@@ -80,8 +80,15 @@ MemoryTasks::MemoryTasks(std::span<const MemoryRows> blocks, const float* x, std
       partial_(aligned(scratch.data())) {
   activations_.place(reinterpret_cast<std::byte*>(partial_ + partial_floats(chunks_, tokens, d)));
   activations_.prepare(0, tokens);
-  const auto border = [this](std::size_t i) { return static_cast<std::uint32_t>(i * chunks_.count() / count_); };
-  for (std::size_t i = 0; i < count_; ++i) shares_[i].left = {border(i), border(i + 1)};
+  // Shares of as many rows, as nearly as chunks allow.
+  std::uint32_t chunk = 0;
+  std::size_t rows = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    const std::uint32_t begin = chunk;
+    const std::size_t end = chunks_.rows() * (i + 1) / count_;
+    while (chunk < chunks_.count() && rows + chunks_[chunk].count / 2 <= end) rows += chunks_[chunk++].count;
+    shares_[i].left = Range{begin, chunk};
+  }
 }
 
 std::optional<std::uint32_t> MemoryTasks::take(Share& share, bool front, Range& rest) {
