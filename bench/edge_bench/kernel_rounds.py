@@ -34,8 +34,8 @@ class Plan:
     limit_s: float = math.inf  # of each part: then no round begins, but for the fewest
 
 
-QUICK = Plan(5, 15, 24, ("int8", "int4"), (0.6e9, 2e9), 20.0)
-FULL = Plan(9, 25, 48, ("int8", "int4", "f16"), (0.3e9, 0.6e9, 1e9, 2e9, 4e9))
+QUICK = Plan(11, 15, 24, ("int8", "int4"), (0.6e9, 2e9), 20.0)
+FULL = Plan(11, 25, 48, ("int8", "int4", "f16"), (0.3e9, 0.6e9, 1e9, 2e9, 4e9))
 
 
 def _summary(values: list[float]) -> dict[str, float]:
