@@ -155,7 +155,7 @@ def test_another_directory_is_not_overwritten(tmp_path: Path, capsys: pytest.Cap
 def test_kernels_gives_every_key(toy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edge_bench import kernel_rounds
 
-    plan = kernel_rounds.Plan(1, 2, ("int8", "int4"), (0.6e9, 2e9))
+    plan = kernel_rounds.Plan(1, 1, 2, ("int8", "int4"), (0.6e9, 2e9))
     monkeypatch.setattr(kernel_rounds, "QUICK", plan)
     monkeypatch.setattr(kernel_rounds, "PREFILL_TOKENS", 32)
     monkeypatch.setattr(kernel_rounds, "STREAM_BYTES", 2**20)
