@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,10 @@ from filelock import FileLock
 
 import edge_export
 import edge_pretrain
+
+# Started in the background of a script, we would hand on to the programs under test that they ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FANOUT, ROWS, MEMORY_LAYERS = 4, (8, 16), (1, 3)
 TEXTS = [
