@@ -20,15 +20,6 @@ constexpr std::size_t least(std::size_t a, std::size_t b) { return a < b ? a : b
 // A word of all tokens, in bytes.
 constexpr std::size_t word_bytes(std::size_t tokens) { return 2 * kTileWord * tokens; }
 
-// 64 columns' high and low bytes; zeros behind the last.
-void split_line(const float* x, std::size_t begin, std::size_t d, __m512 inverse, std::byte* high, std::byte* low) {
-  for (std::size_t k = 0; k < kTileBytes; k += 16) {
-    const std::size_t column = begin + k;
-    const __m512i q = column < d ? quantise(x + column, d - column, inverse) : _mm512_setzero_si512();
-    split(q, high + k, low + k);
-  }
-}
-
 // A token at a time, in vectors: what waits for memory gains nothing by tiles, but loses. Weights are taken with an
 // offset, as avx512.cc says.
 //
@@ -194,7 +185,7 @@ void dot(const Rows& rows, const Tokens& tokens, std::size_t d, float* out) {
   for (std::size_t row = 0; row < rows.count; row += height) {
     const std::size_t first = least(row, rows.count - height);  // the last tile overlaps the one before
     const std::byte* const data = rows.data + first * d;
-    for (std::size_t r = 0; r < height; ++r) {
+    for (std::size_t r = 0; d % kTileBytes != 0 && r < height; ++r) {
       std::memcpy(tail + r * kTileBytes, data + r * d + d / kTileBytes * kTileBytes, d % kTileBytes);
     }
     __m512 totals[kTileRows];

@@ -35,11 +35,7 @@ struct I8 {
       __m512i high = _mm512_setzero_si512();
       __m512i low = _mm512_setzero_si512();
       for (std::size_t i = begin; i < end; i += kVector, to += 2 * kVector) {
-        for (std::size_t quarter = 0; quarter < 4; ++quarter) {
-          const std::size_t column = i + quarter * 16;
-          const __m512i q = column < end ? quantise(x + column, end - column, inverse) : _mm512_setzero_si512();
-          split(q, to + quarter * 16, to + kVector + quarter * 16);
-        }
+        split_line(x, i, d, inverse, to, to + kVector);
         const __m512i offset = _mm512_set1_epi8(static_cast<char>(128));
         high = _mm512_dpbusd_epi32(high, offset, load(to));
         low = _mm512_dpbusd_epi32(low, offset, load(to + kVector));

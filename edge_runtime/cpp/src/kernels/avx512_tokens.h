@@ -24,6 +24,15 @@ void split(__m512i q, std::byte* high, std::byte* low) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(low), _mm512_cvtepi32_epi8(q));
 }
 
+// The high and low bytes of 64 columns from `begin` on; zeros behind the last.
+void split_line(const float* x, std::size_t begin, std::size_t d, __m512 inverse, std::byte* high, std::byte* low) {
+  for (std::size_t k = 0; k < 64; k += 16) {
+    const std::size_t column = begin + k;
+    const __m512i q = column < d ? quantise(x + column, d - column, inverse) : _mm512_setzero_si512();
+    split(q, high + k, low + k);
+  }
+}
+
 // The token's scale at `out`; the factor that gives q.
 __m512 scale_of(const float* x, std::size_t d, std::byte* out) {
   __m512i largest = _mm512_setzero_si512();
